@@ -154,7 +154,7 @@ CREATE TABLE audit.removals (
 );
 CREATE INDEX removals_batch_idx ON audit.removals (writer_id, batch);
 COMMENT ON TABLE audit.removals IS 'What retention removed: for each batch with rows in a removed partition, how many, and a hash of them.';
-COMMENT ON COLUMN audit.removals.sha256 IS 'sha256 over the hashes of its rows, by which they were leaves of the batch''s Merkle tree, in the order of seq.';
+COMMENT ON COLUMN audit.removals.sha256 IS 'sha256 over the hashes of its rows, by which they were leaves of the batch''s Merkle tree, in their order there.';
 COMMENT ON COLUMN audit.removals.batch IS 'The first seq of the batch; NULL: of no batch.';
 COMMENT ON COLUMN audit.removals.from_leaf IS 'Where its rows stood in the batch''s Merkle tree, from 0; they followed each other.';
 COMMENT ON COLUMN audit.removals.hashes IS 'What stands for its rows in that tree: the roots of the largest full subtrees that they made up, from the left, 32 bytes each.';
@@ -563,19 +563,24 @@ COMMENT ON VIEW audit.trail IS 'The records of all kinds with what they have in 
 -- `learned_user_id` is for records that ended before the user was known, as the login itself: the user of the record that
 -- they lie within, if the outermost record and all within it name no other user, and no second tenant. Records that merely
 -- share a request id are not taken together: a stranger may send the id of another's request.
-CREATE FUNCTION audit.request_trail(request_id text) RETURNS TABLE (
+--
+-- With a time, the partitions are chosen by what is written in the query: each one that is not read costs next to nothing. A query that
+-- names no time plans for each partition, and takes a lock on it.
+CREATE FUNCTION audit.request_trail(request text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS TABLE (
         kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text,
         parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamptz, duration_ms bigint, what text, target_type text, target_id text,
         status audit.run_status, error_code text, error_message text, metadata jsonb, redactions text[], writer_id uuid, seq bigint, learned_user_id text)
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     SET jit = 'off'
     SET max_parallel_workers_per_gather = '0'
     -- Postgres expects a few records, and would compare each of ten thousand with each other.
     SET enable_nestloop = 'off'
 AS $$
+BEGIN
+    RETURN QUERY EXECUTE format($query$
     WITH RECURSIVE records AS MATERIALIZED (
-        SELECT * FROM audit.trail WHERE trail.request_id = $1
+        SELECT * FROM audit.trail WHERE trail.request_id = $1%s
     ), nodes AS MATERIALIZED (
         -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record. Without
         -- texts: each step below goes through all of them, which are to stay in memory.
@@ -596,8 +601,10 @@ AS $$
     SELECT r.*, CASE WHEN r.user_id IS NULL THEN l.user_id END
     FROM records r LEFT JOIN learned l ON l.id = r.id
     ORDER BY r.began_at, r.seq, r.id
+    $query$, concat(' AND trail.id >= ' || quote_literal(audit.id_at(from_time)), ' AND trail.id < ' || quote_literal(audit.id_at(to_time)))) USING $1;
+END
 $$;
-COMMENT ON FUNCTION audit.request_trail(text) IS 'The records of a request in audit.trail, by their beginning; quick among millions. learned_user_id: whose a record was that ended before the user was known. Read with the reader''s own rights.';
+COMMENT ON FUNCTION audit.request_trail(text, timestamptz, timestamptz) IS 'The records of a request in audit.trail, by their beginning; with times, those that began from the one on and before the other, for which only the partitions of that time are read. learned_user_id: whose a record was that ended before the user was known. Read with the reader''s own rights.';
 
 -- Returns a tenant's rows in new batches. Batches without a row of the tenant are left out, so that a reader cannot
 -- learn how much other tenants write.
@@ -1234,7 +1241,7 @@ BEGIN
          SELECT $1, $2, g.writer_id, g.first_seq, g.last_seq, g.rows, sha256(g.hashes), g.batch, g.from_leaf, audit.tree_cover(g.hashes, g.from_leaf), $3, session_user
          FROM (
              SELECT h.writer_id, b.first_seq AS batch, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows,
-                 string_agg(h.leaf_hash, '''' ORDER BY h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.day), h.writer_id, b.first_seq) AS from_leaf
+                 string_agg(h.leaf_hash, '''' ORDER BY h.day, h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.day), h.writer_id, b.first_seq) AS from_leaf
              FROM (%s) h LEFT JOIN LATERAL (
                  SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
              GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
@@ -1426,7 +1433,7 @@ GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
     audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea, bytea, bytea),
     audit.writer_batches(uuid, bytea, bigint),
     audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
-GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid, jsonb), audit.record_refused_login(text, jsonb) TO audit_reader, audit_auditor;
+GRANT EXECUTE ON FUNCTION audit.request_trail(text, timestamptz, timestamptz), audit.record_reading(text, text, uuid, jsonb), audit.record_refused_login(text, jsonb) TO audit_reader, audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.record_verification(boolean, jsonb) TO audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.tenant_batches(timestamptz, uuid[], bigint[]) TO audit_reader;
 GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz, text[], boolean), audit.hold_coverage(uuid) TO audit_auditor, audit_operator;

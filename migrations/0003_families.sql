@@ -262,7 +262,7 @@ COMMENT ON VIEW audit.transactions IS 'Each transaction as its latest event left
 
 -- A request as a tree ------------------------------------------------------------------
 
-CREATE FUNCTION audit.request_story(request_id text) RETURNS TABLE (
+CREATE FUNCTION audit.request_story(request_id text, from_time timestamptz DEFAULT NULL, to_time timestamptz DEFAULT NULL) RETURNS TABLE (
         place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status,
         error_code text, error_message text, began_at timestamptz, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)
     LANGUAGE sql STABLE
@@ -273,7 +273,7 @@ CREATE FUNCTION audit.request_story(request_id text) RETURNS TABLE (
     SET enable_nestloop = 'off'
 AS $$
     WITH RECURSIVE records AS MATERIALIZED (
-        SELECT * FROM audit.request_trail($1)
+        SELECT * FROM audit.request_trail($1, $2, $3)
     ), nodes AS MATERIALIZED (
         -- A forged row may have the id of another in the other table: one of them has a place, or each way down would count twice.
         SELECT row_number() OVER (ORDER BY began_at, seq, id) AS number, * FROM (
@@ -291,7 +291,7 @@ AS $$
     FROM records r LEFT JOIN tree t ON t.id = r.id
     ORDER BY 1
 $$;
-COMMENT ON FUNCTION audit.request_story(text) IS 'Everything of one request as a tree: each record below the one that it was made in, with its depth, in the order in which a reader reads it. Read with the reader''s own rights.';
+COMMENT ON FUNCTION audit.request_story(text, timestamptz, timestamptz) IS 'Everything of one request as a tree: each record below the one that it was made in, with its depth, in the order in which a reader reads it; with times, what began from the one on and before the other, as audit.request_trail. Read with the reader''s own rights.';
 
 -- Who may read them --------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ BEGIN
         EXECUTE format('ALTER VIEW %s OWNER TO audit_owner', view);
     END LOOP;
     FOREACH function IN ARRAY ARRAY['audit.integer_of(jsonb)', 'audit.number_of(jsonb)', 'audit.boolean_of(jsonb)', 'audit.uuid_of(jsonb)',
-        'audit.time_of(uuid)', 'audit.tokens_of(jsonb)', 'audit.counts_of(text[])', 'audit.request_story(text)']::regprocedure[] LOOP
+        'audit.time_of(uuid)', 'audit.tokens_of(jsonb)', 'audit.counts_of(text[])', 'audit.request_story(text, timestamptz, timestamptz)']::regprocedure[] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO audit_reader, audit_auditor', function);
     END LOOP;

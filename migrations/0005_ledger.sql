@@ -190,24 +190,24 @@ CREATE FUNCTION audit.leaves_before(place integer, day integer, writer uuid, bat
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    parent constant text := (audit.record_tables())[place];
-    b      audit.batches;
-    leaf   text;
-    part   bigint;
-    before bigint;
+    of_table constant text := (audit.record_tables())[place];
+    b        audit.batches;
+    leaf     text;
+    part     bigint;
+    before   bigint;
 BEGIN
     SELECT * INTO b FROM audit.batches a WHERE a.writer_id = writer AND a.first_seq = batch;
     before := (SELECT coalesce(sum((b.records ->> t)::bigint), 0) FROM unnest((audit.record_tables())[1:place - 1]) t);
     IF audit.day_of(b.first_id) < day THEN
-        FOR leaf IN SELECT l.leaf FROM audit.leaves_over(parent, to_timestamp(audit.day_of(b.first_id) * 86400.0), to_timestamp(day * 86400.0)) l WHERE l.is_leaf
-            UNION ALL SELECT l FROM audit.leaves(parent) l WHERE l = parent || '_default'
+        FOR leaf IN SELECT l.leaf FROM audit.leaves_over(of_table, to_timestamp(audit.day_of(b.first_id) * 86400.0), to_timestamp(day * 86400.0)) l WHERE l.is_leaf
+            UNION ALL SELECT l FROM audit.leaves(of_table) l WHERE l = of_table || '_default'
         LOOP
             EXECUTE format('SELECT count(*) FROM audit_parts.%I r WHERE r.id BETWEEN $1 AND $2 AND r.writer_id = $3 AND r.seq BETWEEN $4 AND $5 AND audit.day_of(r.id) < $6', leaf)
                 INTO part USING b.first_id, b.last_id, writer, b.first_seq, b.last_seq, day;
             before := before + part;
         END LOOP;
         before := before + (SELECT coalesce(sum(r.rows), 0) FROM audit.removals r, audit.leaf_span(r.parent, r.partition) s
-            WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = leaves_before.parent AND s.to_time <= to_timestamp(day * 86400.0));
+            WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = of_table AND s.to_time <= to_timestamp(day * 86400.0));
     END IF;
     RETURN before;
 END

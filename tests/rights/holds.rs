@@ -287,7 +287,7 @@ fn partition_whose_name_contradicts_its_rows_is_not_removed() {
         "SELECT audit.remove_partition('events_2010_02', '8 years')",
     );
     assert!(
-        error.contains("1 rows are not of the month that its name says"),
+        error.contains("1 rows are not of the time that its name says"),
         "{error}"
     );
 }

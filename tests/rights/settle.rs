@@ -153,7 +153,7 @@ fn only_an_operator_settles_and_only_rows_of_the_given_month() {
         "SELECT audit.settle_partition('events', '2019-01-15Z')",
     );
     assert!(
-        error.contains("1 of the rows have a time that is not of the month of their id"),
+        error.contains("1 of the rows have a time that is not of the day of their id"),
         "{error}"
     );
     assert_eq!(

@@ -269,9 +269,9 @@ const FUNCTIONS: &[Case] = &[
         ],
     },
     Case {
-        done: "ALTER FUNCTION audit.request_trail(text) RESET jit",
+        done: "ALTER FUNCTION audit.request_trail(text, timestamptz, timestamptz) RESET jit",
         undone: AsAdvised,
-        found: &["problem functions audit.request_trail(text)"],
+        found: &["problem functions audit.request_trail(text,timestamp with time zone,timestamp with time zone)"],
     },
     Case {
         // A hold would cover nothing.

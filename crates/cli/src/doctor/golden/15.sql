@@ -3147,24 +3147,24 @@ CREATE OR REPLACE FUNCTION audit.leaves_before(place integer, day integer, write
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    parent constant text := (audit.record_tables())[place];
-    b      audit.batches;
-    leaf   text;
-    part   bigint;
-    before bigint;
+    of_table constant text := (audit.record_tables())[place];
+    b        audit.batches;
+    leaf     text;
+    part     bigint;
+    before   bigint;
 BEGIN
     SELECT * INTO b FROM audit.batches a WHERE a.writer_id = writer AND a.first_seq = batch;
     before := (SELECT coalesce(sum((b.records ->> t)::bigint), 0) FROM unnest((audit.record_tables())[1:place - 1]) t);
     IF audit.day_of(b.first_id) < day THEN
-        FOR leaf IN SELECT l.leaf FROM audit.leaves_over(parent, to_timestamp(audit.day_of(b.first_id) * 86400.0), to_timestamp(day * 86400.0)) l WHERE l.is_leaf
-            UNION ALL SELECT l FROM audit.leaves(parent) l WHERE l = parent || '_default'
+        FOR leaf IN SELECT l.leaf FROM audit.leaves_over(of_table, to_timestamp(audit.day_of(b.first_id) * 86400.0), to_timestamp(day * 86400.0)) l WHERE l.is_leaf
+            UNION ALL SELECT l FROM audit.leaves(of_table) l WHERE l = of_table || '_default'
         LOOP
             EXECUTE format('SELECT count(*) FROM audit_parts.%I r WHERE r.id BETWEEN $1 AND $2 AND r.writer_id = $3 AND r.seq BETWEEN $4 AND $5 AND audit.day_of(r.id) < $6', leaf)
                 INTO part USING b.first_id, b.last_id, writer, b.first_seq, b.last_seq, day;
             before := before + part;
         END LOOP;
         before := before + (SELECT coalesce(sum(r.rows), 0) FROM audit.removals r, audit.leaf_span(r.parent, r.partition) s
-            WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = leaves_before.parent AND s.to_time <= to_timestamp(day * 86400.0));
+            WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = of_table AND s.to_time <= to_timestamp(day * 86400.0));
     END IF;
     RETURN before;
 END
@@ -5406,7 +5406,7 @@ BEGIN
          SELECT $1, $2, g.writer_id, g.first_seq, g.last_seq, g.rows, sha256(g.hashes), g.batch, g.from_leaf, audit.tree_cover(g.hashes, g.from_leaf), $3, session_user
          FROM (
              SELECT h.writer_id, b.first_seq AS batch, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows,
-                 string_agg(h.leaf_hash, '''' ORDER BY h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.day), h.writer_id, b.first_seq) AS from_leaf
+                 string_agg(h.leaf_hash, '''' ORDER BY h.day, h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.day), h.writer_id, b.first_seq) AS from_leaf
              FROM (%s) h LEFT JOIN LATERAL (
                  SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
              GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
@@ -5542,8 +5542,8 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'http_request'::text);
---@ ["function","audit.request_story(text)","","f (request_id text) TABLE(place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status, error_code text, error_message text, began_at timestamp with time zone, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)",null]
-CREATE OR REPLACE FUNCTION audit.request_story(request_id text)
+--@ ["function","audit.request_story(text,timestamp with time zone,timestamp with time zone)","","f (request_id text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) TABLE(place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status, error_code text, error_message text, began_at timestamp with time zone, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)",null]
+CREATE OR REPLACE FUNCTION audit.request_story(request_id text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone)
  RETURNS TABLE(place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status, error_code text, error_message text, began_at timestamp with time zone, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)
  LANGUAGE sql
  STABLE
@@ -5553,7 +5553,7 @@ CREATE OR REPLACE FUNCTION audit.request_story(request_id text)
  SET enable_nestloop TO 'off'
 AS $function$
     WITH RECURSIVE records AS MATERIALIZED (
-        SELECT * FROM audit.request_trail($1)
+        SELECT * FROM audit.request_trail($1, $2, $3)
     ), nodes AS MATERIALIZED (
         -- A forged row may have the id of another in the other table: one of them has a place, or each way down would count twice.
         SELECT row_number() OVER (ORDER BY began_at, seq, id) AS number, * FROM (
@@ -5572,27 +5572,29 @@ AS $function$
     ORDER BY 1
 $function$
 ;
---@ ["object","audit.request_story(text)","function","",null]
---@ ["owner","audit.request_story(text)","","",null]
-ALTER FUNCTION audit.request_story(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.request_story(text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_auditor;
---@ ["privilege","audit.request_story(text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_reader;
---@ ["privilege","audit.request_story(text)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_maintainer;
---@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, redactions text[], writer_id uuid, seq bigint, learned_user_id text)",null]
-CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
+--@ ["object","audit.request_story(text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.request_story(text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.request_story(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.request_story(text,timestamp with time zone,timestamp with time zone)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text,timestamp with time zone,timestamp with time zone) TO audit_auditor;
+--@ ["privilege","audit.request_story(text,timestamp with time zone,timestamp with time zone)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text,timestamp with time zone,timestamp with time zone) TO audit_reader;
+--@ ["privilege","audit.request_story(text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.request_trail(text,timestamp with time zone,timestamp with time zone)","","f (request text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, redactions text[], writer_id uuid, seq bigint, learned_user_id text)",null]
+CREATE OR REPLACE FUNCTION audit.request_trail(request text, from_time timestamp with time zone DEFAULT NULL::timestamp with time zone, to_time timestamp with time zone DEFAULT NULL::timestamp with time zone)
  RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, redactions text[], writer_id uuid, seq bigint, learned_user_id text)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
  SET max_parallel_workers_per_gather TO '0'
  SET enable_nestloop TO 'off'
 AS $function$
+BEGIN
+    RETURN QUERY EXECUTE format($query$
     WITH RECURSIVE records AS MATERIALIZED (
-        SELECT * FROM audit.trail WHERE trail.request_id = $1
+        SELECT * FROM audit.trail WHERE trail.request_id = $1%s
     ), nodes AS MATERIALIZED (
         -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record. Without
         -- texts: each step below goes through all of them, which are to stay in memory.
@@ -5613,17 +5615,19 @@ AS $function$
     SELECT r.*, CASE WHEN r.user_id IS NULL THEN l.user_id END
     FROM records r LEFT JOIN learned l ON l.id = r.id
     ORDER BY r.began_at, r.seq, r.id
+    $query$, concat(' AND trail.id >= ' || quote_literal(audit.id_at(from_time)), ' AND trail.id < ' || quote_literal(audit.id_at(to_time)))) USING $1;
+END
 $function$
 ;
---@ ["object","audit.request_trail(text)","function","",null]
---@ ["owner","audit.request_trail(text)","","",null]
-ALTER FUNCTION audit.request_trail(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.request_trail(text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_auditor;
---@ ["privilege","audit.request_trail(text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_reader;
---@ ["privilege","audit.request_trail(text)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_maintainer;
+--@ ["object","audit.request_trail(text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.request_trail(text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.request_trail(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.request_trail(text,timestamp with time zone,timestamp with time zone)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text,timestamp with time zone,timestamp with time zone) TO audit_auditor;
+--@ ["privilege","audit.request_trail(text,timestamp with time zone,timestamp with time zone)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text,timestamp with time zone,timestamp with time zone) TO audit_reader;
+--@ ["privilege","audit.request_trail(text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.row_after(jsonb,text,jsonb)","","f (before jsonb, operation text, changes jsonb) jsonb",null]
 CREATE OR REPLACE FUNCTION audit.row_after(before jsonb, operation text, changes jsonb)
  RETURNS jsonb

@@ -1,0 +1,296 @@
+//! Partitions of days and weeks, as the program sees them: `verify` after one was removed, `doctor`,
+//! `metrics`, `retain` and `settle`.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+use testkit::Postgres;
+use testkit::trail::{Folder, PATIENCE, balanced, pipeline};
+use tracing_audit::{Event, QueryRun};
+
+const TRIGGERS_OFF: &str = "
+    DO $$ DECLARE t regclass; BEGIN
+        FOR t IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname IN ('audit', 'audit_parts') AND c.relkind IN ('r', 'p')
+        LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', t); END LOOP;
+    END $$";
+
+fn run(url: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tracing-audit"))
+        .args(["--url", url])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+/// Starts a server with a trail, the tables of which have these intervals.
+fn trail(intervals: &[(&str, &str)]) -> Postgres {
+    let postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    for (table, every) in intervals {
+        postgres.psql(&format!(
+            "SELECT audit.set_partition_interval('{table}', '{every}', 'many rows')"
+        ));
+    }
+    postgres
+}
+
+/// Seals all batches, and verifies; the kinds of what is found are these.
+#[track_caller]
+fn assert_found(postgres: &Postgres, kinds: &[&str]) -> String {
+    while postgres.psql("SELECT sealed FROM audit.seal()") != "0" {}
+    let said = json(&run(&postgres.url(), &["verify", "--json"]));
+    let findings = said["findings"].as_array().unwrap();
+    let found: BTreeSet<&str> = findings
+        .iter()
+        .map(|finding| finding["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(found, kinds.iter().copied().collect(), "{said}");
+    said["notes"].to_string()
+}
+
+#[test]
+fn rows_that_the_removal_of_a_day_or_a_week_left_are_still_proven() {
+    let postgres = trail(&[("query_runs", "day"), ("events", "week")]);
+    // One batch with rows of three days, in any order, and one that lies in one of them.
+    let spool = Folder::new();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    let ago = |days: u64| SystemTime::now() - Duration::from_hours(24 * days);
+    for number in 0..40 {
+        let days = [101, 100, 102, 100][number % 4];
+        let sql = format!("SELECT {number}");
+        audit
+            .record(QueryRun::new(&*sql).started_at(ago(days)))
+            .unwrap();
+        audit
+            .record(Event::new("seen").started_at(ago(days)))
+            .unwrap();
+    }
+    audit.record(Event::new("now")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    audit
+        .record(QueryRun::new("SELECT 'later'").started_at(ago(101)))
+        .unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    // The database computes the roots that the program has sent.
+    balanced(&audit, &postgres);
+    audit.shutdown_blocking(PATIENCE);
+    let several = "SELECT count(*) FROM (SELECT FROM audit.query_runs q JOIN audit.batches b ON b.writer_id = q.writer_id AND q.seq BETWEEN b.first_seq AND b.last_seq GROUP BY b.first_seq HAVING count(DISTINCT q.tableoid) = 3) b";
+    assert_ne!(postgres.psql(several), "0");
+    assert_found(&postgres, &[]);
+    let leaf = |table: &str, days: u64| {
+        let time = if table == "events" {
+            "created_at"
+        } else {
+            "started_at"
+        };
+        let name = postgres.psql(&format!(
+            "SELECT min(tableoid::regclass::text) FROM audit.{table} WHERE ({time} AT TIME ZONE 'UTC')::date = ((now() - interval '{days} days') AT TIME ZONE 'UTC')::date"
+        ));
+        name.replace("audit_parts.", "")
+    };
+    // That in the middle, the last, the first.
+    let leaves: BTreeSet<String> = [101, 100, 102]
+        .into_iter()
+        .flat_map(|days| [leaf("query_runs", days), leaf("events", days)])
+        .collect();
+    assert!((4..=5).contains(&leaves.len()), "{leaves:?}");
+    for leaf in [leaf("query_runs", 101)].iter().chain(&leaves) {
+        if postgres.psql(&format!("SELECT to_regclass('audit_parts.{leaf}') IS NULL")) == "t" {
+            continue;
+        }
+        postgres.psql(&format!(
+            "SELECT audit.remove_partition('{leaf}', '60 days')"
+        ));
+        let notes = assert_found(&postgres, &[]);
+        assert!(notes.contains(leaf), "{leaf}: {notes}");
+    }
+    assert_eq!(postgres.psql("SELECT count(*) FROM audit.query_runs"), "0");
+}
+
+#[test]
+fn forged_settings_and_removals_of_days_are_found() {
+    let postgres = trail(&[("query_runs", "day")]);
+    for days in ["100", "101"] {
+        postgres.psql(&format!(
+            "SELECT audit.ensure_partition('query_runs', now() - interval '{days} days');
+             WITH b AS (INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
+                SELECT gen_random_uuid(), 1, 1, '{{\"query_runs\": 1}}', 0, audit.id_at(at), audit.id_at(at), 'test' FROM (SELECT now() - interval '{days} days') t (at) RETURNING writer_id, first_id)
+             INSERT INTO audit.query_runs (id, status, started_at, writer_id, seq, salt) SELECT first_id, 'succeeded', now() - interval '{days} days', writer_id, 1, '' FROM b"
+        ));
+    }
+    let leaf = |days: u32| {
+        postgres.psql(&format!(
+            "SELECT to_char((now() - interval '{days} days') AT TIME ZONE 'UTC', '\"query_runs_\"YYYY_MM_DD')"
+        ))
+    };
+    let (removed, kept) = (leaf(100), leaf(101));
+    assert_found(&postgres, &[]);
+    postgres.psql(&format!(
+        "SELECT audit.remove_partition('{removed}', '60 days')"
+    ));
+    assert_found(&postgres, &[]);
+    postgres.psql(TRIGGERS_OFF);
+    let month = postgres.psql("SELECT to_char((now() - interval '100 days') AT TIME ZONE 'UTC', '\"query_runs_\"YYYY_MM')");
+    let young = postgres.psql("SELECT to_char((now() - interval '100 days') AT TIME ZONE 'UTC', '\"query_runs_\"YYYY_MM_DD') || to_char((now() - interval '1 day') AT TIME ZONE 'UTC', '\"_to_\"YYYY_MM_DD')");
+    for name in [&kept, &month, &young] {
+        postgres.psql(&format!("UPDATE audit.removals SET partition = '{name}'"));
+        assert_found(&postgres, &["removal_unrecorded"]);
+    }
+    postgres.psql(&format!(
+        "UPDATE audit.removals SET partition = '{removed}'"
+    ));
+    assert_found(&postgres, &[]);
+    postgres.psql("UPDATE audit.settings SET partition_interval = 'week'");
+    assert_found(&postgres, &["row_edited", "row_missing"]);
+    postgres.psql("UPDATE audit.settings SET partition_interval = 'day'");
+    assert_found(&postgres, &[]);
+}
+
+/// Returns the findings of `doctor` about partitions: what was found, and the advised statement.
+fn about_partitions(postgres: &Postgres) -> Vec<(String, String)> {
+    let looked = json(&run(&postgres.url(), &["doctor", "--json"]));
+    let findings = looked.as_array().unwrap().iter();
+    findings
+        .filter(|finding| finding["severity"] != "ok")
+        .map(|finding| {
+            let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+            (
+                format!("{} {} {}", text("check"), text("object"), text("found")),
+                text("advice"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn doctor_knows_partitions_of_each_interval_and_those_that_are_lacking() {
+    let postgres = trail(&[("query_runs", "day"), ("prompt_runs", "week")]);
+    // Days ahead that nobody has made, and then all but one.
+    let found = about_partitions(&postgres);
+    assert_eq!(found.len(), 4, "{found:?}");
+    for (_, advice) in &found {
+        postgres.psql(advice);
+    }
+    assert_eq!(about_partitions(&postgres), []);
+    let ahead = || {
+        let text = run(&postgres.url(), &["metrics"]);
+        let text = String::from_utf8(text.stdout).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("tracing_audit_partitions_ahead_days "));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    let until: f64 = postgres
+        .psql("SELECT extract(day FROM date_trunc('month', now(), 'UTC') + interval '2 months' - date_trunc('day', now(), 'UTC')) - 1")
+        .parse()
+        .unwrap();
+    assert!((ahead() - until).abs() < 1e-9);
+    let leaf = |table: &str, days: u32| {
+        postgres.psql(&format!(
+            "SELECT leaf FROM audit.leaves_over('{table}', now() + interval '{days} days', now() + interval '{days} days')"
+        ))
+    };
+    let days: Vec<String> = (5..10).map(|days| leaf("query_runs", days)).collect();
+    let weeks: Vec<String> = [5, 12].map(|days| leaf("prompt_runs", days)).to_vec();
+    let [renamed, detached, unchecked, this, that] = &days[..] else {
+        panic!("{days:?}")
+    };
+    postgres.psql(&format!(
+        "ALTER TABLE audit_parts.{renamed} RENAME TO odd_day;
+         ALTER TABLE audit.query_runs DETACH PARTITION audit_parts.{detached};
+         ALTER TABLE audit_parts.{unchecked} DROP CONSTRAINT {unchecked}_time;
+         ALTER TABLE audit_parts.{this} RENAME TO x; ALTER TABLE audit_parts.{that} RENAME TO {this}; ALTER TABLE audit_parts.x RENAME TO {that};
+         ALTER TABLE audit_parts.{} RENAME TO odd_week;
+         ALTER TABLE audit.prompt_runs DETACH PARTITION audit_parts.{}; ALTER TABLE audit_parts.{} RENAME TO lost_week",
+        weeks[0], weeks[1], weeks[1]
+    ));
+    let found = about_partitions(&postgres);
+    let objects: BTreeSet<String> = found
+        .iter()
+        .map(|(what, _)| what.split(' ').nth(1).unwrap().replace("audit_parts.", ""))
+        .collect();
+    let expected = [
+        "odd_day",
+        detached,
+        unchecked,
+        "audit.query_runs",
+        "odd_week",
+        "lost_week",
+    ];
+    assert_eq!(objects, expected.map(String::from).into(), "{found:?}");
+    for (_, advice) in &found {
+        postgres.psql(advice);
+    }
+    assert_eq!(about_partitions(&postgres), []);
+    assert!((ahead() - until).abs() < 1e-9);
+    let day = this;
+    // One that is not there is told with its day, and what is after it counts no more.
+    postgres.psql(&format!("ALTER TABLE audit.query_runs DETACH PARTITION audit_parts.{day}; DROP TABLE audit_parts.{day}"));
+    assert!((ahead() - 7.0).abs() < 1e-9);
+    let found = about_partitions(&postgres);
+    let [(what, advice)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    let of_day = day.replace("query_runs_", "").replace('_', "-");
+    assert!(what.contains(&format!("{of_day} to {of_day}")), "{what}");
+    postgres.psql(advice);
+    assert_eq!(about_partitions(&postgres), []);
+}
+
+#[test]
+fn retain_and_settle_name_days_and_weeks() {
+    let postgres = trail(&[("query_runs", "day"), ("events", "week")]);
+    for (table, time, at) in [
+        ("query_runs", "started_at", "2020-01-15 10:00Z"),
+        ("events", "created_at", "2020-01-15 10:00Z"),
+    ] {
+        for into in ["net", "leaf"] {
+            let at = at.replace("15", if into == "net" { "25" } else { "15" });
+            let leaf = match into {
+                "net" => format!("{table}_default"),
+                _ => postgres.psql(&format!("SELECT audit.ensure_partition('{table}', '{at}')")),
+            };
+            postgres.psql(&format!(
+                "INSERT INTO audit_parts.{leaf} (id, status, {time}, writer_id, seq, salt) SELECT audit.id_at('{at}'), 'succeeded', '{at}', gen_random_uuid(), 1, ''"
+            ));
+        }
+    }
+    let names = |arguments: &[&str]| {
+        let of = json(&run(&postgres.url(), arguments));
+        let of = of.as_array().unwrap().iter();
+        let text = of.map(|entry| {
+            let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+            format!("{} {} {}", text("partition"), text("from"), text("to"))
+        });
+        text.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&["settle", "--yes", "--json"]),
+        [
+            "events_2020_01_20_to_2020_01_26 2020-01-20T00:00:00Z 2020-01-27T00:00:00Z",
+            "query_runs_2020_01_25 2020-01-25T00:00:00Z 2020-01-26T00:00:00Z",
+        ]
+    );
+    assert_eq!(
+        names(&["retain", "--keep", "1 year", "--yes", "--json"]),
+        [
+            "events_2020_01_13_to_2020_01_19 2020-01-13T00:00:00Z 2020-01-20T00:00:00Z",
+            "query_runs_2020_01_15 2020-01-15T00:00:00Z 2020-01-16T00:00:00Z",
+            "events_2020_01_20_to_2020_01_26 2020-01-20T00:00:00Z 2020-01-27T00:00:00Z",
+            "query_runs_2020_01_25 2020-01-25T00:00:00Z 2020-01-26T00:00:00Z",
+        ]
+    );
+    assert_eq!(postgres.psql("SELECT count(*) FROM audit.query_runs"), "0");
+}
