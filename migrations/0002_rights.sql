@@ -301,19 +301,22 @@ COMMENT ON FUNCTION audit.leaf_span(text, text) IS 'The time of a partition of a
 -- What has the name of a partition that holds any time from one moment to another, and whether it is one.
 CREATE FUNCTION audit.leaves_over(parent text, first_time timestamptz, last_time timestamptz)
     RETURNS TABLE (leaf text, from_time timestamptz, to_time timestamptz, is_leaf boolean)
-    LANGUAGE sql STABLE
+    -- In plpgsql, whose plans are kept: it is asked for each batch.
+    LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
 AS $$
-    SELECT c.relname::text, s.from_time, s.to_time, c.relkind = 'r' AND c.relowner = 'audit_owner'::regrole AND EXISTS (
+BEGIN
+    RETURN QUERY SELECT c.relname::text, s.from_time, s.to_time, c.relkind = 'r' AND c.relowner = 'audit_owner'::regrole AND EXISTS (
         SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
         WHERE i.inhrelid = c.oid AND NOT i.inhdetachpending AND p.relnamespace = 'audit'::regnamespace AND p.relname = parent)
-    FROM pg_class c, LATERAL audit.leaf_span(parent, c.relname::text) s
+    FROM pg_class c, LATERAL audit.leaf_span(leaves_over.parent, c.relname::text) s
     -- By the index on names; no partition is of more than a month.
     WHERE c.relnamespace = 'audit_parts'::regnamespace AND s.to_time > first_time AND s.from_time <= last_time
         AND c.relname >= (parent || to_char(first_time - interval '31 days', '_YYYY_MM'))::name
         AND c.relname <= (parent || to_char(least(last_time, '9999-12-31 00:00+00'), '_YYYY_MM_DD"_to_9"'))::name
-    ORDER BY s.from_time, 1
+    ORDER BY s.from_time, c.relname;
+END
 $$;
 COMMENT ON FUNCTION audit.leaves_over(text, timestamptz, timestamptz) IS 'What has the name of a partition of a record table over a time, and whether it is one; for the functions of the trail.';
 
@@ -1145,21 +1148,23 @@ BEGIN
     IF strays > 0 THEN
         against := against || format('%s rows are not of the time that its name says', strays);
     END IF;
-    RETURN against || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
+    RETURN against || ARRAY(SELECT audit.depending(leaf));
 END
 $$;
-COMMENT ON FUNCTION audit.obstacles(text, text, timestamptz, timestamptz) IS 'Why a leaf must not be removed; for the functions of the trail.';
+COMMENT ON FUNCTION audit.obstacles(text, text, timestamptz, timestamptz) IS 'Why a leaf must not be removed, but for foreign keys to its table; for the functions of the trail.';
 
-CREATE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFAULT NULL)
+-- Of all partitions, or of one: to look at each takes its time.
+CREATE FUNCTION audit.plan_removals(keep interval, kinds text[], of_leaf text)
     RETURNS TABLE (parent text, partition text, from_time timestamptz, to_time timestamptz, rows bigint, bytes bigint, obstacles text[])
-    LANGUAGE plpgsql SECURITY DEFINER
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
 AS $$
 DECLARE
-    leaf  text;
-    floor constant interval := audit.least_age();
-    young timestamptz;
+    leaf      text;
+    floor     constant interval := audit.least_age();
+    young     timestamptz;
+    referring text[];
 BEGIN
     -- By the calendar, at this moment: a span can be longer than another in days and shorter in months.
     BEGIN
@@ -1173,12 +1178,13 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
-        FOR leaf, from_time, to_time IN SELECT l, s.from_time, s.to_time FROM audit.leaves(parent) l, audit.leaf_span(parent, l) s WHERE s.to_time <= young LOOP
+        referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
+        FOR leaf, from_time, to_time IN SELECT l, s.from_time, s.to_time FROM audit.leaves(parent) l, audit.leaf_span(parent, l) s WHERE s.to_time <= young AND (of_leaf IS NULL OR l = of_leaf) LOOP
             partition := leaf;
             BEGIN
                 EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
                 bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
-                obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+                obstacles := audit.obstacles(parent, leaf, from_time, to_time) || referring;
             EXCEPTION WHEN undefined_table THEN
                 -- It was removed meanwhile.
                 CONTINUE;
@@ -1187,6 +1193,15 @@ BEGIN
         END LOOP;
     END LOOP;
 END
+$$;
+COMMENT ON FUNCTION audit.plan_removals(interval, text[], text) IS 'What audit.plan_retention returns, or that of one partition; for the functions of the trail.';
+
+CREATE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFAULT NULL)
+    RETURNS TABLE (parent text, partition text, from_time timestamptz, to_time timestamptz, rows bigint, bytes bigint, obstacles text[])
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM audit.plan_removals(keep, kinds, NULL)
 $$;
 COMMENT ON FUNCTION audit.plan_retention(interval, text[]) IS 'The partitions all of whose records are older than keep, with what stands against their removal. Changes nothing.';
 
@@ -1218,7 +1233,7 @@ BEGIN
     -- No hold is placed, and no row added, from here on; readers go on reading.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts, audit.settings IN SHARE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
-    SELECT * INTO plan FROM audit.plan_retention(keep, ARRAY[parent]) p WHERE p.partition = leaf;
+    SELECT * INTO plan FROM audit.plan_removals(keep, ARRAY[parent], leaf);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit_parts.%: not there, or it holds records that are to be kept', leaf
             USING ERRCODE = 'object_not_in_prerequisite_state';

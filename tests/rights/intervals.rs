@@ -463,3 +463,71 @@ fn detached_partition_is_not_replaced_by_one_of_another_interval() {
     );
     assert_eq!(ensured(&mut operator, "events", at), "events_2020_01");
 }
+
+#[test]
+fn story_of_a_time_is_read_from_the_partitions_of_that_time_alone() {
+    let postgres = migrated();
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    let mut auditor = login(&postgres, "aud", Some("audit_auditor"));
+    for (table, time) in RECORDS {
+        set(&mut operator, table, "day");
+        for day in 10..=20 {
+            let at = format!("2020-01-{day} 12:00Z");
+            let leaf = ensured(&mut operator, table, &at);
+            add(&postgres, &leaf, time, &at);
+        }
+    }
+    postgres.psql(
+        "DO $$ DECLARE leaf text; BEGIN
+            FOR leaf IN SELECT l FROM unnest(audit.record_tables()) t, audit.leaves(t) l LOOP
+                EXECUTE format('ALTER TABLE audit_parts.%I DISABLE TRIGGER USER; UPDATE audit_parts.%I SET request_id = ''req-1''', leaf, leaf);
+            END LOOP;
+        END $$",
+    );
+    let days = |call: &str| {
+        format!(
+            "SELECT count(*), min(began_at) AT TIME ZONE 'UTC', max(began_at) AT TIME ZONE 'UTC' FROM audit.{call}"
+        )
+    };
+    let locked = "SELECT string_agg(DISTINCT right(relation::regclass::text, 10), ' ' ORDER BY right(relation::regclass::text, 10)) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+        WHERE l.pid = pg_backend_pid() AND c.relnamespace = 'audit_parts'::regnamespace AND c.relkind = 'r'";
+    for (call, found, read) in [
+        (
+            "request_trail('req-1', '2020-01-12Z', '2020-01-14Z')",
+            "8|2020-01-12 12:00:00|2020-01-13 12:00:00",
+            "2020_01_12 2020_01_13",
+        ),
+        (
+            "request_story('req-1', to_time => '2020-01-12 12:00Z', from_time => '2020-01-11 12:00Z')",
+            "4|2020-01-11 12:00:00|2020-01-11 12:00:00",
+            "2020_01_11 2020_01_12",
+        ),
+        (
+            "request_trail('req-1', '2020-01-19Z', '2020-01-20Z')",
+            "4|2020-01-19 12:00:00|2020-01-19 12:00:00",
+            "2020_01_19",
+        ),
+        (
+            "request_trail('req-2', '2020-01-19Z', '2020-01-20Z')",
+            "0||",
+            "2020_01_19",
+        ),
+    ] {
+        allowed(&mut auditor, "BEGIN");
+        assert_eq!(allowed(&mut auditor, &days(call)), found, "{call}");
+        assert_eq!(allowed(&mut auditor, locked), read, "{call}");
+        allowed(&mut auditor, "COMMIT");
+    }
+    // On one side, and on none.
+    for (call, count) in [
+        ("request_trail('req-1', from_time => '2020-01-18Z')", "12"),
+        ("request_trail('req-1', to_time => '2020-01-12Z')", "8"),
+        ("request_trail('req-1')", "44"),
+        ("request_story('req-1')", "44"),
+        ("request_trail('req-1', '-infinity', 'infinity')", "44"),
+        ("request_trail(NULL)", "0"),
+    ] {
+        let count_of = format!("SELECT count(*) FROM audit.{call}");
+        assert_eq!(allowed(&mut auditor, &count_of), count, "{call}");
+    }
+}

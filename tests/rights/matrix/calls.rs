@@ -340,6 +340,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         "audit.set_least_age('1 year', 'because')",
         &["auditor"],
     ),
+    (
+        "plan_removals",
+        "audit.plan_removals('100 days', NULL, NULL)",
+        &[],
+    ),
     ("plan_settling", "audit.plan_settling()", &["operator"]),
     (
         "settle_partition",

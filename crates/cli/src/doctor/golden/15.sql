@@ -3178,20 +3178,22 @@ GRANT EXECUTE ON ROUTINE audit.leaves_before(integer,integer,uuid,bigint) TO aud
 --@ ["function","audit.leaves_over(text,timestamp with time zone,timestamp with time zone)","","f (parent text, first_time timestamp with time zone, last_time timestamp with time zone) TABLE(leaf text, from_time timestamp with time zone, to_time timestamp with time zone, is_leaf boolean)",null]
 CREATE OR REPLACE FUNCTION audit.leaves_over(parent text, first_time timestamp with time zone, last_time timestamp with time zone)
  RETURNS TABLE(leaf text, from_time timestamp with time zone, to_time timestamp with time zone, is_leaf boolean)
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
 AS $function$
-    SELECT c.relname::text, s.from_time, s.to_time, c.relkind = 'r' AND c.relowner = 'audit_owner'::regrole AND EXISTS (
+BEGIN
+    RETURN QUERY SELECT c.relname::text, s.from_time, s.to_time, c.relkind = 'r' AND c.relowner = 'audit_owner'::regrole AND EXISTS (
         SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
         WHERE i.inhrelid = c.oid AND NOT i.inhdetachpending AND p.relnamespace = 'audit'::regnamespace AND p.relname = parent)
-    FROM pg_class c, LATERAL audit.leaf_span(parent, c.relname::text) s
+    FROM pg_class c, LATERAL audit.leaf_span(leaves_over.parent, c.relname::text) s
     -- By the index on names; no partition is of more than a month.
     WHERE c.relnamespace = 'audit_parts'::regnamespace AND s.to_time > first_time AND s.from_time <= last_time
         AND c.relname >= (parent || to_char(first_time - interval '31 days', '_YYYY_MM'))::name
         AND c.relname <= (parent || to_char(least(last_time, '9999-12-31 00:00+00'), '_YYYY_MM_DD"_to_9"'))::name
-    ORDER BY s.from_time, 1
+    ORDER BY s.from_time, c.relname;
+END
 $function$
 ;
 --@ ["object","audit.leaves_over(text,timestamp with time zone,timestamp with time zone)","function","",null]
@@ -4222,7 +4224,7 @@ BEGIN
     IF strays > 0 THEN
         against := against || format('%s rows are not of the time that its name says', strays);
     END IF;
-    RETURN against || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
+    RETURN against || ARRAY(SELECT audit.depending(leaf));
 END
 $function$
 ;
@@ -4407,21 +4409,18 @@ GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,tim
 GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_operator;
 --@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_maintainer;
---@ ["function","audit.plan_retention(interval,text[])","","f (keep interval, kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])",null]
-CREATE OR REPLACE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFAULT NULL::text[])
+--@ ["function","audit.plan_removals(interval,text[],text)","","f (keep interval, kinds text[], of_leaf text) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])",null]
+CREATE OR REPLACE FUNCTION audit.plan_removals(keep interval, kinds text[], of_leaf text)
  RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
- SET row_security TO 'on'
- SET default_tablespace TO ''
- SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
-    leaf  text;
-    floor constant interval := audit.least_age();
-    young timestamptz;
+    leaf      text;
+    floor     constant interval := audit.least_age();
+    young     timestamptz;
+    referring text[];
 BEGIN
     -- By the calendar, at this moment: a span can be longer than another in days and shorter in months.
     BEGIN
@@ -4435,12 +4434,13 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
-        FOR leaf, from_time, to_time IN SELECT l, s.from_time, s.to_time FROM audit.leaves(parent) l, audit.leaf_span(parent, l) s WHERE s.to_time <= young LOOP
+        referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
+        FOR leaf, from_time, to_time IN SELECT l, s.from_time, s.to_time FROM audit.leaves(parent) l, audit.leaf_span(parent, l) s WHERE s.to_time <= young AND (of_leaf IS NULL OR l = of_leaf) LOOP
             partition := leaf;
             BEGIN
                 EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
                 bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
-                obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+                obstacles := audit.obstacles(parent, leaf, from_time, to_time) || referring;
             EXCEPTION WHEN undefined_table THEN
                 -- It was removed meanwhile.
                 CONTINUE;
@@ -4449,6 +4449,24 @@ BEGIN
         END LOOP;
     END LOOP;
 END
+$function$
+;
+--@ ["object","audit.plan_removals(interval,text[],text)","function","",null]
+--@ ["owner","audit.plan_removals(interval,text[],text)","","",null]
+ALTER FUNCTION audit.plan_removals(interval,text[],text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.plan_removals(interval,text[],text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_removals(interval,text[],text) TO audit_maintainer;
+--@ ["function","audit.plan_retention(interval,text[])","","f (keep interval, kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])",null]
+CREATE OR REPLACE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFAULT NULL::text[])
+ RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT * FROM audit.plan_removals(keep, kinds, NULL)
 $function$
 ;
 --@ ["object","audit.plan_retention(interval,text[])","function","",null]
@@ -5383,7 +5401,7 @@ BEGIN
     -- No hold is placed, and no row added, from here on; readers go on reading.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts, audit.settings IN SHARE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
-    SELECT * INTO plan FROM audit.plan_retention(keep, ARRAY[parent]) p WHERE p.partition = leaf;
+    SELECT * INTO plan FROM audit.plan_removals(keep, ARRAY[parent], leaf);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit_parts.%: not there, or it holds records that are to be kept', leaf
             USING ERRCODE = 'object_not_in_prerequisite_state';
