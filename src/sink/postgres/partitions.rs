@@ -74,7 +74,9 @@ pub(crate) fn ensure(table: Table, day: Day) -> String {
 /// open transaction that has read the table, such as `pg_dump`, and new readers wait behind it. The
 /// lock timeout is therefore short, and shorter than the `deadlock_timeout`, so that no other
 /// session is the victim of a deadlock.
-pub(crate) const LACKING: &str = "SELECT pg_catalog.format($$BEGIN; SET LOCAL lock_timeout = '500ms'; SELECT audit.ensure_partition(%L, %L); COMMIT$$, parent, from_time) \
+pub(crate) const LACKING: &str = "SELECT pg_catalog.format( \
+     $$BEGIN; SET LOCAL lock_timeout = '500ms'; SELECT audit.ensure_partition('%s', '%s 00:00:00+00'); COMMIT$$, \
+     parent, pg_catalog.to_char(from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD')) \
      FROM audit.lacking_partitions() ORDER BY from_time, parent";
 
 #[cfg(test)]
