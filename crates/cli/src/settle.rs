@@ -25,7 +25,7 @@ const SETTLE: &str = "SELECT audit.settle_partition($1, $2::text::timestamptz)::
 #[derive(Debug)]
 struct Partition {
     parent: String,
-    partition: String,
+    name: String,
     begins: String,
     ends: String,
     rows: i64,
@@ -39,7 +39,7 @@ impl FromRow<'_, PgRow> for Partition {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             parent: row.try_get("parent")?,
-            partition: row.try_get("partition")?,
+            name: row.try_get("partition")?,
             begins: row.try_get("begins")?,
             ends: row.try_get("ends")?,
             rows: row.try_get("rows")?,
@@ -139,7 +139,7 @@ fn line(partition: &Partition, moves: bool, width: Option<usize>) -> String {
         None => ("would stay", None),
     };
     let cells = [
-        escape_line(&partition.partition),
+        escape_line(&partition.name),
         format!("{:>12} rows", grouped(partition.rows)),
         format!("in {}_default", escape_line(&partition.parent)),
         done.to_owned(),
@@ -166,7 +166,7 @@ fn summary(partitions: usize, refused: usize, moves: bool) -> String {
 fn json(partitions: &[Partition]) -> String {
     let object = |partition: &Partition| {
         json!({
-            "partition": partition.partition,
+            "partition": partition.name,
             "kind": partition.parent,
             "from": partition.begins,
             "to": partition.ends,
