@@ -85,9 +85,12 @@ const LISTS: [(&str, &str, &[&str], &str); 7] = [
         "Partitions",
         "There is no partition.",
         &["Table", "Partition", "Bounds of ids", "Size"],
-        "SELECT p.relname, c.relname, pg_get_expr(c.relpartbound, c.oid), pg_size_pretty(pg_total_relation_size(c.oid))
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
-        WHERE p.relnamespace = to_regnamespace('audit') AND p.relkind = 'p' ORDER BY p.relname, c.relname DESC LIMIT 400",
+        // The newest of each table: of days there are thousands.
+        "SELECT parent, name, pg_get_expr(bound, oid), pg_size_pretty(pg_total_relation_size(oid)) FROM (
+            SELECT p.relname AS parent, c.relname AS name, c.relpartbound AS bound, c.oid, row_number() OVER (PARTITION BY p.oid ORDER BY c.relname DESC) AS place
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+            WHERE p.relnamespace = to_regnamespace('audit') AND p.relkind = 'p') newest
+        WHERE place <= 100 ORDER BY parent, name DESC",
     ),
 ];
 
