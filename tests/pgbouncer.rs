@@ -6,105 +6,11 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::Child;
 use std::time::Duration;
 
 use testkit::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
-use testkit::{ADMINISTRATOR, Postgres, Session, Stop, wait_until};
+use testkit::{Pgbouncer, Postgres, Stop, wait_until};
 use tracing_audit::{Audit, Event, Health, Kind, PromptRun, QueryRun};
-
-/// A running pgbouncer, in transaction mode.
-struct Pgbouncer {
-    // Dropped first: it must end before its folder is removed.
-    running: Option<Child>,
-    port: u16,
-    folder: Folder,
-}
-
-impl Pgbouncer {
-    fn start(postgres: &Postgres, pool_size: u32) -> Self {
-        let folder = Folder::new();
-        fs::create_dir(&folder.0).unwrap();
-        // Below the ports that systems use for outgoing connections, and below those of the
-        // servers, one of which is this test's own.
-        let of_server = (postgres.port() - 15_000) % 5_000;
-        let port = (10_000 + of_server..15_000)
-            .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-            .unwrap();
-        let settings = format!(
-            "[databases]
-             audit = host=127.0.0.1 port={port_of_server} dbname=audit user=postgres
-             readers = host=127.0.0.1 port={port_of_server} dbname=audit user=dashboard
-             [pgbouncer]
-             listen_addr = 127.0.0.1
-             listen_port = {port}
-             unix_socket_dir =
-             auth_type = any
-             pool_mode = transaction
-             default_pool_size = {pool_size}
-             server_login_retry = 0.1
-            ",
-            port_of_server = postgres.port()
-        );
-        fs::write(
-            folder.0.join("pgbouncer.ini"),
-            settings.replace("             ", ""),
-        )
-        .unwrap();
-        let mut pooler = Self {
-            running: None,
-            port,
-            folder,
-        };
-        pooler.start_again(postgres);
-        pooler
-    }
-
-    fn start_again(&mut self, postgres: &Postgres) {
-        let log = fs::File::create(self.folder.0.join("log")).unwrap();
-        let child = postgres
-            .of_account("pgbouncer")
-            .arg(self.folder.0.join("pgbouncer.ini"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("pgbouncer: {error}"));
-        self.running = Some(child);
-        wait_until("pgbouncer is ready", PATIENCE, || {
-            self.try_session().is_ok()
-        });
-    }
-
-    /// Kills it, which cuts every connection on either side.
-    fn kill(&mut self) {
-        let mut child = self.running.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/audit", self.port)
-    }
-
-    fn try_session(&self) -> Result<Session, String> {
-        Session::open(self.port, ADMINISTRATOR, "audit")
-    }
-
-    /// Opens a connection for a client besides the pipeline.
-    fn session(&self) -> Session {
-        self.try_session().unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-impl Drop for Pgbouncer {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.running {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
 
 /// Starts a pipeline that connects through the pooler.
 fn through(pooler: &Pgbouncer, postgres: &Postgres, spool: &Folder) -> Audit {
@@ -272,7 +178,7 @@ fn tenant_set_by_one_pooler_client_does_not_leak_to_another() {
     audit.flush_blocking(PATIENCE).unwrap();
     postgres.psql("CREATE ROLE dashboard LOGIN IN ROLE audit_reader");
     // Two clients that share a connection to the server.
-    let mut clients = [(); 2].map(|()| Session::open(pooler.port, "anybody", "readers").unwrap());
+    let mut clients = [(); 2].map(|()| pooler.session_in("readers", "anybody"));
     let seen = "SELECT coalesce(string_agg(metadata->>'tenant_key', ','), 'nothing'), pg_backend_pid() FROM audit.events";
     let mut ask = |client: usize, sql: &str| clients[client].run(sql);
     let as_acme = format!(

@@ -24,6 +24,7 @@ mod dump;
 mod folders;
 pub mod heard;
 pub mod page;
+mod pgbouncer;
 mod postgres;
 mod programs;
 pub mod proxy;
@@ -34,6 +35,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use chance::{Chance, let_run};
+pub use pgbouncer::Pgbouncer;
 pub use postgres::{ADMINISTRATOR, Postgres, Stop};
 pub use query::Session;
 
