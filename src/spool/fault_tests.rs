@@ -539,3 +539,25 @@ proptest! {
         play(&actions).map_err(TestCaseError::fail)?;
     }
 }
+
+#[test]
+fn discarded_log_is_closed_without_a_write_and_read_as_after_a_kill() {
+    let disk = Disk::default();
+    let positions = Positions::BEGINNING;
+    let log = Log::create_in(Storage::disk(disk.clone()), WRITER, "svc", positions).unwrap();
+    log.append(&[buffer(&[b"a", b"b"])], positions, &Runs::default())
+        .unwrap();
+    let operations = disk.operations();
+    log.storage.discard();
+    drop(log);
+    assert_eq!(disk.operations(), operations);
+    // The folder may not have been removed after all.
+    let log = Log::open_in(Storage::disk(disk)).unwrap();
+    let mut frames = Vec::new();
+    log.read(1, |stored| {
+        frames.push(stored.frame.to_vec());
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(frames, [b"a", b"b"]);
+}

@@ -24,7 +24,7 @@ use crate::redact::Passed;
 /// The local log of one writer.
 #[derive(Debug)]
 pub(crate) struct Log {
-    storage: Storage,
+    pub(super) storage: Storage,
     /// Whether the log has ever been on disk.
     is_made: AtomicBool,
     file: RwLock<Opened>,

@@ -196,6 +196,8 @@ impl Spool {
 
     /// Removes the log and its folder.
     pub(crate) fn remove(self) -> io::Result<()> {
+        // Closing it would sync it several times.
+        self.log.storage.discard();
         drop(self.log);
         let held = self.directory.into_inner();
         held.unwrap_or_else(PoisonError::into_inner)

@@ -12,6 +12,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::ops::{Bound, Range};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
@@ -46,6 +47,8 @@ enum Place {
 pub(super) struct Storage {
     place: Place,
     unsynced: Unsynced,
+    /// Whether the log is to be removed, and its file stays as it is until then.
+    is_discarded: Arc<AtomicBool>,
 }
 
 /// The ranges written since the last successful sync.
@@ -63,6 +66,7 @@ impl Storage {
         Self {
             place: Place::File(path),
             unsynced: Unsynced::default(),
+            is_discarded: Arc::default(),
         }
     }
 
@@ -71,6 +75,7 @@ impl Storage {
         Self {
             place: Place::Disk(disk),
             unsynced: Unsynced::default(),
+            is_discarded: Arc::default(),
         }
     }
 
@@ -155,8 +160,18 @@ impl Storage {
         let mut how = OpenOptions::new();
         how.read(true).write(true).create(create).truncate(false);
         let inner = self.place(&how)?;
-        let unsynced = self.unsynced.clone();
-        Ok(Backend { inner, unsynced })
+        Ok(Backend {
+            inner,
+            unsynced: self.unsynced.clone(),
+            is_discarded: Arc::clone(&self.is_discarded),
+        })
+    }
+
+    /// Refuses all writes from now on. redb then leaves the file as a killed process does, which the
+    /// next one could read.
+    pub(super) fn discard(&self) {
+        // ORDERING: Relaxed; the thread that closes the file has set it.
+        self.is_discarded.store(true, Ordering::Relaxed);
     }
 }
 
@@ -171,9 +186,18 @@ fn builder() -> Builder {
 struct Backend {
     inner: Box<dyn StorageBackend>,
     unsynced: Unsynced,
+    is_discarded: Arc<AtomicBool>,
 }
 
 impl Backend {
+    fn check_kept(&self) -> io::Result<()> {
+        // ORDERING: Relaxed; the thread that closes the file has set it.
+        if self.is_discarded.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the log is to be removed"));
+        }
+        Ok(())
+    }
+
     fn write_again(&self) -> io::Result<()> {
         let unsynced = self.unsynced.ranges().clone();
         if unsynced.is_empty() {
@@ -196,12 +220,14 @@ type Locked<T> = Result<T, BackendError>;
 
 impl StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check_kept()?;
         let range = offset..offset.saturating_add(data.len() as u64);
         self.unsynced.ranges().push(range);
         self.inner.write(offset, data)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.check_kept()?;
         // A write that arrives meanwhile may or may not be part of this sync.
         let written = self.unsynced.ranges().len();
         self.inner.sync_data()?;
@@ -218,6 +244,7 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_kept()?;
         self.inner.set_len(len)
     }
 
