@@ -1,6 +1,7 @@
 //! The settings: their units, defaults and ranges.
 
 pub(crate) mod adopt;
+mod batching;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;
 #[cfg(feature = "otlp")]
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::adopt::Adopt;
+pub(crate) use self::batching::Batching;
 #[cfg(feature = "otlp")]
 use self::otlp::Otlp;
 #[cfg(feature = "seal")]
@@ -40,14 +42,6 @@ const DEFAULT_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// At 500 bytes a record, 8 million records.
 const DEFAULT_SPOOL_QUOTA_BYTES: u64 = 4 << 30;
-
-const DEFAULT_BATCH_ROWS: usize = 5_000;
-const MAX_BATCH_ROWS: usize = 100_000;
-const DEFAULT_BATCH_AGE: Duration = Duration::from_millis(100);
-const MAX_BATCH_AGE: Duration = Duration::from_mins(1);
-
-/// The bytes of records at which a batch is cut as well.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 const DEFAULT_DROP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -141,26 +135,6 @@ impl std::fmt::Debug for Builder {
             .field("spool", &self.spool)
             .field("service_name", &self.service_name)
             .finish_non_exhaustive()
-    }
-}
-
-/// The limits at which a batch is cut.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Batching {
-    pub(crate) rows: usize,
-    pub(crate) bytes: usize,
-    pub(crate) age: Duration,
-    pub(crate) hash: bool,
-}
-
-impl Default for Batching {
-    fn default() -> Self {
-        Self {
-            rows: DEFAULT_BATCH_ROWS,
-            bytes: BATCH_BYTES,
-            age: DEFAULT_BATCH_AGE,
-            hash: true,
-        }
     }
 }
 
@@ -364,23 +338,6 @@ impl Builder {
     /// at 500 bytes a record, 8 million records.
     pub fn spool_quota_bytes(mut self, bytes: u64) -> Self {
         self.spool_quota_bytes = Some(bytes);
-        self
-    }
-
-    /// Sets when a batch is written: at this many rows (default 5,000, range 1 to 100,000), or this
-    /// long after its first record (default 100 ms, at most 60 s), whichever comes first.
-    ///
-    /// A batch is also cut at 4 MiB of records. Larger batches cost Postgres less per row; younger
-    /// ones are visible sooner.
-    pub fn batch(mut self, max_rows: usize, max_age: Duration) -> Self {
-        self.batch.rows = max_rows.clamp(1, MAX_BATCH_ROWS);
-        self.batch.age = max_age.min(MAX_BATCH_AGE);
-        self
-    }
-
-    /// Sets whether rows are hashed as they are written; else the ledger proves none of them. Default: yes.
-    pub fn hash_batches(mut self, hash: bool) -> Self {
-        self.batch.hash = hash;
         self
     }
 

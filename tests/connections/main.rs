@@ -21,8 +21,8 @@ use tracing_subscriber::prelude::*;
 
 use testkit::heard::hear;
 use testkit::proxy::Proxy;
-use testkit::trail::{Folder, PATIENCE, Trail};
-use testkit::{Postgres, wait_until};
+use testkit::trail::{Folder, PATIENCE, Trail, count, once_each};
+use testkit::{Postgres, Stop, wait_until};
 
 fn start(url: &str) -> (Audit, Folder) {
     let spool = Folder::new();
@@ -245,6 +245,68 @@ fn connection_to_a_slow_server_stays_open() {
     assert_eq!(trail.postgres.psql(waiting), pid, "the same connection");
     set("");
     trail.audit.flush_blocking(PATIENCE).unwrap();
+}
+
+/// The processes of a server that hold connections of others than this test.
+fn connections(postgres: &Postgres) -> String {
+    postgres.psql(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY 1",
+    )
+}
+
+#[test]
+fn connection_is_closed_when_all_is_written_and_opened_for_the_next_batch() {
+    let trail = Trail::start_with(|builder| builder.keep_connection(Duration::ZERO));
+    for records in 1..=3 {
+        trail.audit.record(Event::new("now and then")).unwrap();
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        assert_eq!(count(&trail.postgres, "events"), records);
+        wait_until("the connection is closed", PATIENCE, || {
+            connections(&trail.postgres).is_empty()
+        });
+    }
+    // It is opened once more to ask whether all is still there.
+    let report = trail.audit.shutdown_blocking(PATIENCE);
+    assert_eq!(
+        (report.committed, report.spooled, report.dropped),
+        (3, 0, 0)
+    );
+    assert!(trail.spool.names().is_empty());
+    once_each(&trail.postgres);
+}
+
+#[test]
+fn connection_that_is_not_kept_is_opened_again_after_the_server_was_away() {
+    let mut trail = Trail::start_with(|builder| builder.keep_connection(Duration::ZERO));
+    trail.audit.record(Event::new("before")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    wait_until("the connection is closed", PATIENCE, || {
+        connections(&trail.postgres).is_empty()
+    });
+    trail.postgres.stop(Stop::Fast);
+    trail.audit.record(Event::new("meanwhile")).unwrap();
+    wait_until("it is noticed", PATIENCE, || {
+        trail.audit.stats().health() == Health::Retrying
+    });
+    trail.postgres.start_again();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(trail.audit.stats().health(), Health::Healthy);
+    assert_eq!(count(&trail.postgres, "events"), 2);
+    once_each(&trail.postgres);
+}
+
+#[test]
+fn batches_that_follow_soon_share_a_connection() {
+    let trail = Trail::start();
+    let mut held = String::new();
+    for _ in 0..3 {
+        trail.audit.record(Event::new("often")).unwrap();
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        let now = connections(&trail.postgres);
+        assert!(held.is_empty() || held == now, "{held}, then {now}");
+        assert_eq!(now.lines().count(), 1);
+        held = now;
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod notices;
 mod one;
 mod others;
 mod pace;
+mod rest;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -177,10 +178,14 @@ impl Drain {
         let mut turn = 0;
         while !self.progress.should_stop() {
             let Some(mut writer) = self.writer.take() else {
-                self.connect().await;
+                if self.needs_connection() {
+                    self.connect().await;
+                } else {
+                    self.wait(self.ahead.not_before).await;
+                }
                 continue;
             };
-            if writer.is_stale() || !self.prepare_partitions(&mut writer).await {
+            if !self.prepare_partitions(&mut writer).await {
                 continue;
             }
             self.adopt();
@@ -188,8 +193,7 @@ impl Drain {
                 self.sources[0].position = None;
             }
             let Some(index) = self.next_source(&mut turn) else {
-                self.writer = Some(writer);
-                self.wait().await;
+                self.rest(writer).await;
                 continue;
             };
             match self.write_from(index, &mut writer).await {
@@ -204,18 +208,6 @@ impl Drain {
                 Err(fault) => self.retreat(index, &fault).await,
             }
         }
-    }
-
-    /// Waits for something to do.
-    async fn wait(&self) {
-        let retry = self
-            .sources
-            .iter()
-            .filter_map(|source| source.not_before)
-            .chain(self.ahead.not_before)
-            .chain(self.next_adoption())
-            .min();
-        self.progress.wait_for_work(&self.config.batch, retry).await;
     }
 
     /// Handles a batch that was not written.
@@ -307,17 +299,7 @@ impl Drain {
         let count = self.sources.len();
         let next = (1..=count)
             .map(|step| (*turn + step) % count)
-            .find(|&index| {
-                let source = &self.sources[index];
-                match source.position {
-                    _ if source.not_before.is_some_and(|at| now < at) => false,
-                    // An adopted log is old enough to be always due.
-                    Some(position) if !source.source.is_adopted() => {
-                        self.progress.is_due(position, &self.config.batch)
-                    }
-                    _ => true,
-                }
-            })?;
+            .find(|&index| self.is_due(&self.sources[index], now))?;
         *turn = next;
         self.sources[next].not_before = None;
         Some(next)

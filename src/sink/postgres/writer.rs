@@ -36,9 +36,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How long creating all the partitions ahead of time may take.
 const AHEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be idle and still be reused.
-const IDLE_LIMIT: Duration = Duration::from_mins(2);
-
 /// How much of a COPY goes into one message: the server reads a whole message before it processes
 /// it, and sqlx copies a whole message before it sends it.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -213,10 +210,15 @@ impl Writer {
         })
     }
 
-    /// Returns whether it was idle for so long that a firewall may have forgotten it: a new
-    /// connection costs milliseconds, finding that out costs a minute.
-    pub(crate) fn is_stale(&self) -> bool {
-        self.last_used.elapsed() > IDLE_LIMIT
+    /// Returns when it was last used.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.last_used
+    }
+
+    /// Closes the connection, and tells the server so.
+    pub(crate) async fn close(self) {
+        // A server that does not answer finds out by itself.
+        let _ = within(SILENCE, self.connection.close()).await;
     }
 
     /// Checks that a connection that was idle is still there: a batch would wait for one that a
@@ -294,7 +296,9 @@ impl Writer {
         self.wake().await?;
         // A clone, because the transaction borrows all of `self`.
         let probe = self.probe.clone();
-        watched(&probe, self.transaction(batch, log)).await
+        let written = watched(&probe, self.transaction(batch, log)).await;
+        self.last_used = Instant::now();
+        written
     }
 
     /// Ends a transaction in which Postgres has refused something.
