@@ -24,8 +24,27 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// Rows of a request.
 const OF_REQUEST: u64 = 5;
 
-/// The rows are spread over so many months, the last of which is this one.
-const MONTHS: u64 = 6;
+/// How long the partitions are over which the rows are spread, and how many there are: half a year, up to now.
+#[derive(Clone, Copy)]
+struct Parts {
+    interval: &'static str,
+    number: u64,
+}
+
+const PARTS: [Parts; 3] = [
+    Parts {
+        interval: "month",
+        number: 6,
+    },
+    Parts {
+        interval: "week",
+        number: 26,
+    },
+    Parts {
+        interval: "day",
+        number: 182,
+    },
+];
 
 /// Disk space for a row with its part of the indexes, rounded up, and what is needed besides.
 const ROW_BYTES: u64 = 800;
@@ -72,6 +91,9 @@ fn main() {
         Err(_) if benches::is_short() => 200_000_u64,
         Err(_) => 20_000_000,
     };
+    let interval = std::env::var("SCALE_INTERVAL").unwrap_or_else(|_| PARTS[0].interval.to_owned());
+    let parts = PARTS.iter().find(|parts| parts.interval == interval);
+    let parts = *parts.expect("SCALE_INTERVAL is month, week or day");
     // Without autovacuum, so that none comes to some of the runs only.
     let mut postgres = Postgres::start_with(&[
         "shared_buffers=128MB",
@@ -87,9 +109,9 @@ fn main() {
         .enable_all()
         .build();
     let runtime = runtime.expect("a runtime can be made");
-    fill(&mut postgres, &runtime, rows);
-    lookups(&postgres, &runtime, rows);
-    rates(&postgres, &runtime, rows);
+    fill(&mut postgres, &runtime, parts, rows);
+    lookups(&postgres, &runtime, parts, rows);
+    rates(&postgres, &runtime, parts, rows);
 }
 
 /// Whether the server's disk has room for so many rows.
@@ -117,18 +139,18 @@ fn has_room(postgres: &Postgres, rows: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the tables in both databases, and fills those of `audit`: each month's partition is filled before it is attached,
-/// so that its indexes are built at once, and in the transaction that makes it, so that it need not be logged.
-fn fill(postgres: &mut Postgres, runtime: &Runtime, rows: u64) {
-    tracing_audit::migrate(&postgres.url()).expect("the tables can be made");
+/// Makes the tables of `audit`, and fills them: each partition is filled before it is attached, so that its indexes are
+/// built at once, and in the transaction that makes it, so that it need not be logged.
+fn fill(postgres: &mut Postgres, runtime: &Runtime, parts: Parts, rows: u64) {
+    migrate(&postgres.socket_url(), runtime, parts);
     let begun = Instant::now();
     for setting in ["wal_level = minimal", "max_wal_senders = 0"] {
         postgres.psql(&format!("ALTER SYSTEM SET {setting}"));
     }
     postgres.restart();
     let filling = async {
-        for month in 0..MONTHS {
-            fill_month(&postgres.socket_url(), month, rows / MONTHS).await?;
+        for part in 0..parts.number {
+            fill_part(&postgres.socket_url(), parts, part, rows / parts.number).await?;
         }
         let mut connection = PgConnection::connect(&postgres.socket_url()).await?;
         connection.execute("ANALYZE").await?;
@@ -144,22 +166,43 @@ fn fill(postgres: &mut Postgres, runtime: &Runtime, rows: u64) {
         bytes.parse::<f64>().unwrap_or(0.0) / 1e6
     };
     println!(
-        "filled with {rows} rows in {:.0} s: {:.0} MB of rows, {:.0} bytes each, and {:.0} MB of indexes, over {MONTHS} months",
+        "filled with {rows} rows in {:.0} s: {:.0} MB of rows, {:.0} bytes each, and {:.0} MB of indexes, over {} partitions of a {}",
         begun.elapsed().as_secs_f64(),
         megabytes("pg_table_size"),
         megabytes("pg_table_size") * 1e6 / rows as f64,
         megabytes("pg_indexes_size"),
+        parts.number,
+        parts.interval,
     );
 }
 
-/// Makes a month's partition with so many rows in it; month 0 is the earliest.
-async fn fill_month(url: &str, month: u64, rows: u64) -> sqlx::Result<()> {
+/// Makes the tables with partitions of that length.
+fn migrate(url: &str, runtime: &Runtime, parts: Parts) {
+    tracing_audit::migrate(url).expect("the tables can be made");
+    let set = async {
+        let mut connection = PgConnection::connect(url).await?;
+        for table in ["query_runs", "prompt_runs", "events", "activities"] {
+            sqlx::query("SELECT audit.set_partition_interval($1, $2, 'bench')")
+                .bind(table)
+                .bind(parts.interval)
+                .execute(&mut connection)
+                .await?;
+        }
+        connection.close().await
+    };
+    runtime.block_on(set).expect("the interval can be set");
+}
+
+/// Makes a partition with so many rows in it; number 0 is the earliest.
+async fn fill_part(url: &str, parts: Parts, part: u64, rows: u64) -> sqlx::Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     let mut transaction = connection.begin().await?;
-    let back = MONTHS - 1 - month;
+    let back = parts.number - 1 - part;
+    let interval = parts.interval;
+    transaction.execute("SET LOCAL timezone = 'UTC'").await?;
     let (name, from, to): (String, String, String) = sqlx::query_as(AssertSqlSafe(format!(
-        "SELECT 'query_runs_' || to_char(m, 'YYYY_MM'), m::text, (m + interval '1 month')::text
-         FROM (SELECT date_trunc('month', now(), 'UTC') - interval '{back} months' AS m) AS month"
+        "SELECT audit.leaf_name('query_runs', at, at + interval '1 {interval}'), at::text, (at + interval '1 {interval}')::text
+         FROM (SELECT date_trunc('{interval}', now()) - interval '{back} {interval}' AS at) AS part"
     )))
     .fetch_one(&mut *transaction)
     .await?;
@@ -188,8 +231,8 @@ async fn fill_month(url: &str, month: u64, rows: u64) -> sqlx::Result<()> {
                  '{from}'::timestamptz + (least(now(), '{to}') - '{from}'::timestamptz) * ((n - $1)::float8 / ($2 - $1)) AS at
              FROM generate_series($1::bigint, $2::bigint - 1) AS n) AS row"
     )))
-    .bind(i64::try_from(month * rows).expect("few"))
-    .bind(i64::try_from((month + 1) * rows).expect("few"))
+    .bind(i64::try_from(part * rows).expect("few"))
+    .bind(i64::try_from((part + 1) * rows).expect("few"))
     .bind::<Vec<&str>>(questions)
     .bind::<Vec<&str>>(statements)
     .bind::<Vec<&str>>(summaries)
@@ -228,8 +271,10 @@ async fn id_at(connection: &mut PgConnection, moment: &str) -> sqlx::Result<Stri
 }
 
 /// Looks for requests chosen at random, and prints how long that took.
-fn lookups(postgres: &Postgres, runtime: &Runtime, rows: u64) {
+fn lookups(postgres: &Postgres, runtime: &Runtime, parts: Parts, rows: u64) {
     let times = if benches::is_short() { 100 } else { 1_000 };
+    // The first request of a partition may have begun in the one before.
+    let requests = rows / parts.number * parts.number / OF_REQUEST - 1;
     println!();
     benches::row(
         "milliseconds to a request's story",
@@ -237,7 +282,13 @@ fn lookups(postgres: &Postgres, runtime: &Runtime, rows: u64) {
     );
     for (name, role, there) in READERS {
         let mut took = runtime
-            .block_on(stories(&postgres.socket_url(), role, there, rows, times))
+            .block_on(stories(
+                &postgres.socket_url(),
+                role,
+                there,
+                requests,
+                times,
+            ))
             .expect("the trail can be read");
         // A new connection reads first what there is, of all partitions.
         let first = took.remove(0);
@@ -278,7 +329,7 @@ async fn stories(
     url: &str,
     role: &str,
     there: &str,
-    rows: u64,
+    requests: u64,
     times: u64,
 ) -> sqlx::Result<Vec<f64>> {
     let mut connection = PgConnection::connect(url).await?;
@@ -292,8 +343,7 @@ async fn stories(
         if Instant::now() > until && took.len() > 2 {
             break;
         }
-        // The first request of a month may have begun in the one before.
-        let request = random(time) % (rows / MONTHS * MONTHS / OF_REQUEST - 1);
+        let request = random(time) % requests;
         let (request_id, _): (String, String) = sqlx::query_as(AssertSqlSafe(format!(
             "SELECT md5(request::text), set_config('app.current_tenant', {TENANT_OF_REQUEST}::text, false)
              FROM (SELECT {request} AS request) AS r"
@@ -327,7 +377,7 @@ fn random(n: u64) -> u64 {
 }
 
 /// Runs the pipeline into both databases in turn, and prints how many records a second came in.
-fn rates(postgres: &Postgres, runtime: &Runtime, rows: u64) {
+fn rates(postgres: &Postgres, runtime: &Runtime, parts: Parts, rows: u64) {
     let spans = if benches::is_short() { 20_000 } else { 200_000 };
     let spool = benches::Folder::new();
     let urls = [
@@ -341,7 +391,7 @@ fn rates(postgres: &Postgres, runtime: &Runtime, rows: u64) {
         runtime
             .block_on(empty(&postgres.url_of("postgres")))
             .expect("the database can be made anew");
-        tracing_audit::migrate(&urls[0]).expect("the tables can be made");
+        migrate(&urls[0], runtime, parts);
         postgres.psql("CHECKPOINT");
         run += 1;
         let request_id = |request: u64| match is_ascending {
