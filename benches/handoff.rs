@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 
-#[allow(unused_imports, reason = "the bench runs no unit test")]
+#[allow(dead_code, unused_imports, reason = "the bench uses a part of it")]
 #[path = "../src/fork.rs"]
 mod fork;
 #[allow(dead_code, unused_imports, reason = "the bench uses a part of it")]
@@ -42,7 +42,7 @@ const BURSTS: usize = 15;
 const WARM_UP: usize = 3;
 
 /// On so many threads.
-const THREADS: [usize; 3] = [1, 2, 4];
+const THREADS: [usize; 4] = [1, 2, 4, 16];
 
 /// A bounded hand-off of records, whose memory is used again.
 trait HandOff: Sync {
@@ -66,7 +66,7 @@ impl HandOff for queue::Queue {
 
     fn drain(&self, entry: &mut Vec<u8>) -> usize {
         let mut buffers = Vec::new();
-        queue::Queue::drain(self, &mut buffers);
+        let _ = queue::Queue::drain(self, &mut buffers);
         let mut records = 0;
         for buffer in buffers {
             records += buffer.records;

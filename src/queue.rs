@@ -4,7 +4,15 @@
 //! A thread appends the bytes of a closed span to one of a few shared buffers; each thread prefers
 //! a buffer of its own. It takes a buffer with `try_lock`. If that fails, another thread holds the
 //! buffer for the time of a `memcpy`, and the thread tries the next one. The worker takes whole
-//! buffers. Compared with a queue of records, only one cache line travels between cores for each
+//! buffers.
+//!
+//! **No thread blocks on another.** Wherever in it a thread is suspended, it holds one buffer at the
+//! most: others take the next one, and the worker takes all but that one. There are four buffers for
+//! each core, and 8 at the least. Only if as many threads are suspended at once, each within its
+//! `memcpy`, does another have to wait, as for a full queue; it tries again, and never sleeps until
+//! one of them wakes it.
+//!
+//! Compared with a queue of records, only one cache line travels between cores for each
 //! buffer rather than several for each record, the record's own memory stays with the thread that
 //! made it, and no counter is shared: each buffer has its share of the bounds. `benches/handoff.rs`
 //! measures it against `crossbeam-queue` and `crossbeam-channel`, `checks/queue` checks every
@@ -19,7 +27,8 @@ use crossbeam_utils::CachePadded;
 use crate::fork::Process;
 use crate::record::frames::Frames;
 use crate::sync::{
-    AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock_and_wake_nobody, sleep, thread_number,
+    AtomicBool, AtomicU64, LOOKS, Mutex, MutexGuard, Ordering, PAUSE, lock_within_a_moment, sleep,
+    thread_number,
 };
 
 /// The size of a buffer, unless it holds one large record: with what the spool adds, just below one
@@ -41,6 +50,7 @@ pub(crate) struct Queue {
     in_vain: AtomicU64,
     /// Whether the queue holds a record that is larger than a shard's share.
     oversized: AtomicBool,
+    closed: AtomicBool,
     process: Process,
 }
 
@@ -70,7 +80,6 @@ struct Held {
     records: u64,
     /// Whether one of the records is larger than a share.
     oversized: bool,
-    closed: bool,
 }
 
 /// Why a record was refused.
@@ -81,6 +90,19 @@ pub(crate) enum Refused {
     /// The pipeline was shut down, or belongs to another process.
     Closed,
 }
+
+/// Why no buffer was taken.
+enum NotNow {
+    /// There is no room.
+    Full,
+    /// The buffers with room are held by other threads.
+    Held,
+    Closed,
+}
+
+/// How long a thread tries to take a buffer, if all with room are held: longer than the scheduler
+/// keeps a thread waiting for a core.
+const HELD_UP: Duration = Duration::from_millis(300);
 
 impl Queue {
     /// Creates a queue that holds at most about this many records and bytes.
@@ -100,6 +122,7 @@ impl Queue {
             drains: AtomicU64::new(0),
             in_vain: AtomicU64::new(u64::MAX),
             oversized: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             process: Process::current(),
         }
     }
@@ -118,12 +141,13 @@ impl Queue {
                 self.append(held, len, write);
                 Ok(())
             }
-            Err(Refused::Full) if !wait.is_zero() => {
+            Err(NotNow::Closed) => Err(Refused::Closed),
+            Err(NotNow::Full) if wait.is_zero() => Err(Refused::Full),
+            Err(NotNow::Full | NotNow::Held) => {
                 let held = self.hold_within(len, wait)?;
                 self.append(held, len, write);
                 Ok(())
             }
-            Err(refused) => Err(refused),
         }
     }
 
@@ -162,10 +186,10 @@ impl Queue {
     }
 
     /// Locks a shard with room for `len` bytes.
-    fn try_hold(&self, len: usize) -> Result<(&Shard, MutexGuard<'_, Held>), Refused> {
+    fn try_hold(&self, len: usize) -> Result<(&Shard, MutexGuard<'_, Held>), NotNow> {
         let mask = self.shards.len() - 1;
         let preferred = thread_number();
-        let mut contended = None;
+        let mut is_one_held = false;
         for step in 0..=mask {
             let shard = &*self.shards[(preferred + step) & mask];
             let held = match shard.held.try_lock() {
@@ -173,28 +197,23 @@ impl Queue {
                 // No host code runs while a shard is locked.
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => {
-                    contended = contended.or(Some(shard));
+                    is_one_held = true;
                     continue;
                 }
             };
-            if held.closed {
-                return Err(Refused::Closed);
+            // ORDERING: Relaxed; `close` has locked the shard since it was set, or a thread held it.
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(NotNow::Closed);
             }
             if self.has_room(&held, len) {
                 return Ok((shard, held));
             }
         }
-        // Full, or in use by more threads than there are shards: then wait for one of them, for the
-        // time of a memcpy.
-        let shard = contended.ok_or(Refused::Full)?;
-        let held = self.process.lock(&shard.held).ok_or(Refused::Closed)?;
-        if held.closed {
-            Err(Refused::Closed)
-        } else if self.has_room(&held, len) {
-            Ok((shard, held))
+        Err(if is_one_held {
+            NotNow::Held
         } else {
-            Err(Refused::Full)
-        }
+            NotNow::Full
+        })
     }
 
     /// Returns whether a record may be appended; if it is larger than a share, reserves its place.
@@ -216,29 +235,46 @@ impl Queue {
         if self.process.is_forked() {
             return Err(Refused::Closed);
         }
-        let deadline = Instant::now() + wait;
+        let begun = Instant::now();
+        let mut looks = 0;
         loop {
             let drains = self.drains.load(Ordering::Relaxed);
+            // Not parked: that would consume a token that the host's code waits for.
             match self.try_hold(len) {
-                Err(Refused::Full) if self.in_vain.load(Ordering::Relaxed) == drains => {
+                Ok(held) => return Ok(held),
+                Err(NotNow::Closed) => return Err(Refused::Closed),
+                // For the time of a memcpy, mostly.
+                Err(NotNow::Held) if looks < LOOKS => {
+                    looks += 1;
+                    std::hint::spin_loop();
+                }
+                Err(NotNow::Held) if begun.elapsed() < wait.max(HELD_UP) => sleep(PAUSE),
+                Err(NotNow::Held) => return Err(Refused::Full),
+                Err(NotNow::Full)
+                    if wait.is_zero() || self.in_vain.load(Ordering::Relaxed) == drains =>
+                {
                     return Err(Refused::Full);
                 }
-                Err(Refused::Full) if Instant::now() >= deadline => {
+                Err(NotNow::Full) if begun.elapsed() >= wait => {
                     self.in_vain.store(drains, Ordering::Relaxed);
                     return Err(Refused::Full);
                 }
-                // Not parked: that would consume a token that the host's code waits for.
-                Err(Refused::Full) => sleep(Duration::from_micros(200)),
-                done => return done,
+                Err(NotNow::Full) => sleep(Duration::from_micros(200)),
             }
         }
     }
 
-    /// Takes all records that were handed over so far.
-    pub(crate) fn drain(&self, into: &mut Vec<Frames>) {
+    /// Takes all records that were handed over so far. Returns `false` if those of a shard are left
+    /// to the next call, because a thread that is suspended holds it.
+    #[must_use]
+    pub(crate) fn drain(&self, into: &mut Vec<Frames>) -> bool {
         self.drains.fetch_add(1, Ordering::Relaxed);
+        let mut are_all = true;
         for shard in &self.shards {
-            let mut held = lock_and_wake_nobody(&shard.held);
+            let Some(mut held) = lock_within_a_moment(&shard.held) else {
+                are_all = false;
+                continue;
+            };
             if held.records == 0 {
                 continue;
             }
@@ -255,6 +291,7 @@ impl Queue {
                 self.oversized.swap(false, Ordering::Relaxed);
             }
         }
+        are_all
     }
 
     /// Returns a drained buffer's memory to the queue.
@@ -268,8 +305,10 @@ impl Queue {
 
     /// Refuses every record from now on.
     pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
         for shard in &self.shards {
-            lock_and_wake_nobody(&shard.held).closed = true;
+            // Whoever locks it from now on sees that.
+            drop(lock_within_a_moment(&shard.held));
         }
     }
 
@@ -295,6 +334,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     fn push(queue: &Queue, bytes: &[u8]) -> Result<(), Refused> {
@@ -338,10 +379,10 @@ mod tests {
                 .iter()
                 .all(std::thread::ScopedJoinHandle::is_finished)
             {
-                queue.drain(&mut buffers);
+                let _ = queue.drain(&mut buffers);
             }
         });
-        queue.drain(&mut buffers);
+        assert!(queue.drain(&mut buffers));
         assert_eq!(queue.accepted(), u64::from(4 * EACH));
         assert_eq!(queue.size(), (0, 0));
         let mut seen = frames(&buffers);
@@ -356,6 +397,36 @@ mod tests {
     }
 
     #[test]
+    fn thread_that_is_suspended_while_it_holds_a_buffer_keeps_nobody() {
+        let queue = Queue::with_shards(8, 1_000, 1 << 20);
+        let (is_inside, goes_on) = (Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            let suspended = scope.spawn(|| {
+                queue.push(1, Duration::ZERO, |out| {
+                    is_inside.wait();
+                    goes_on.wait();
+                    out.push(b's');
+                })
+            });
+            is_inside.wait();
+            // Each of the others prefers another buffer; the held one is preferred by one of them.
+            for thread in 0..16_u8 {
+                let pushed = scope.spawn(|| push(&queue, b"x")).join().unwrap();
+                assert_eq!(pushed, Ok(()), "{thread}");
+            }
+            let mut buffers = Vec::new();
+            assert!(!queue.drain(&mut buffers));
+            assert_eq!(frames(&buffers), vec![b"x".to_vec(); 16]);
+            queue.close();
+            assert_eq!(push(&queue, b"x"), Err(Refused::Closed));
+            goes_on.wait();
+            assert_eq!(suspended.join().unwrap(), Ok(()));
+            assert!(queue.drain(&mut buffers));
+            assert_eq!(queue.accepted(), 17);
+        });
+    }
+
+    #[test]
     fn full_queue_refuses_records_until_it_is_drained() {
         let queue = Queue::new(64, 1 << 20);
         let mut taken = 0;
@@ -366,7 +437,7 @@ mod tests {
         assert_eq!(taken, 64);
         assert_eq!(push(&queue, b"x"), Err(Refused::Full));
         let mut buffers = Vec::new();
-        queue.drain(&mut buffers);
+        assert!(queue.drain(&mut buffers));
         assert_eq!(frames(&buffers).len(), 64);
         assert_eq!(push(&queue, b"x"), Ok(()));
     }
@@ -381,7 +452,7 @@ mod tests {
         assert!(bytes <= 8_192 + 100_004, "{bytes}");
         assert_eq!(push(&queue, &large), Err(Refused::Full), "no second one");
         let mut buffers = Vec::new();
-        queue.drain(&mut buffers);
+        assert!(queue.drain(&mut buffers));
         assert!(frames(&buffers).contains(&large));
     }
 
@@ -392,7 +463,7 @@ mod tests {
         std::thread::scope(|scope| {
             let waiting =
                 scope.spawn(|| queue.push(1, Duration::from_secs(30), |out| out.push(b'y')));
-            queue.drain(&mut Vec::new());
+            assert!(queue.drain(&mut Vec::new()));
             assert_eq!(waiting.join().unwrap(), Ok(()));
         });
     }
@@ -405,7 +476,7 @@ mod tests {
         assert_eq!(wait(Duration::from_millis(1)), Err(Refused::Full));
         // Would take an hour.
         assert_eq!(wait(Duration::from_hours(1)), Err(Refused::Full));
-        queue.drain(&mut Vec::new());
+        assert!(queue.drain(&mut Vec::new()));
         assert_eq!(wait(Duration::from_hours(1)), Ok(()));
     }
 

@@ -5,8 +5,8 @@
 //! wake-up system call. The worker tries again some microseconds later.
 
 use std::cell::Cell;
+use std::sync::TryLockError;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,21 +14,23 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::sleep;
 
 /// Locks a mutex that the application's threads hold for a moment at a time, such as a memcpy. For
-/// the worker: unlocking a mutex that another thread waits for costs a wake-up system call.
-pub(crate) fn lock_and_wake_nobody<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    const PAUSE: Duration = Duration::from_micros(20);
+/// the worker: unlocking a mutex that another thread waits for costs a wake-up system call. `None`:
+/// the thread that holds the lock is suspended, and the worker has others to serve.
+pub(crate) fn lock_within_a_moment<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     for _ in 0..LOOKS {
         match mutex.try_lock() {
-            Ok(held) => return held,
-            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Ok(held) => return Some(held),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => sleep(PAUSE),
         }
     }
-    // The thread that holds the lock is held up itself.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    None
 }
 
-/// How often a lock is tried before a thread blocks on it.
+/// How long a thread sleeps before it looks again at a lock that another holds.
+pub(crate) const PAUSE: Duration = Duration::from_micros(20);
+
+/// How often a lock is tried before a thread gives it up, or blocks on it.
 pub(crate) const LOOKS: u32 = 100;
 
 thread_local! {

@@ -49,6 +49,7 @@ pub(crate) mod span;
 mod sqlstate;
 pub(crate) mod statements;
 mod stream;
+pub(crate) mod tracked;
 pub(crate) mod translate;
 pub(crate) mod visitor;
 

@@ -31,6 +31,7 @@ use super::host;
 use super::late::Late;
 use super::shard::{Part, Shard};
 use super::span::{Around, SpanState};
+use super::tracked::Tracked;
 use crate::clock::Moment;
 use crate::fork::Process;
 use crate::record::encode;
@@ -53,28 +54,6 @@ pub(crate) struct Open {
     counters: Arc<Counters>,
     unseen: Unseen,
     process: Process,
-}
-
-/// Which runs get a row if their process dies.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tracked {
-    pub(crate) kinds: [bool; Kind::ALL.len()],
-    /// Events that are runs: requests, and adopted spans.
-    pub(crate) events_that_are_runs: bool,
-}
-
-impl Tracked {
-    /// Returns whether any run is tracked.
-    pub(crate) fn is_any(self) -> bool {
-        self.events_that_are_runs || self.kinds.contains(&true)
-    }
-
-    fn has(self, state: &SpanState) -> bool {
-        state.kind.is_some_and(|kind| {
-            self.kinds[kind.index()]
-                || self.events_that_are_runs && kind == Kind::Event && state.is_run()
-        })
-    }
 }
 
 /// Called with the record of a span whose close was missed.
@@ -465,22 +444,32 @@ impl Open {
     pub(crate) fn look(&self, every: bool, begun: &mut Vec<(Uuid, Vec<u8>)>) -> bool {
         let mut are_young = false;
         let mut frame = Vec::new();
-        for Part { shard, .. } in self.shards.iter().map(|part| &**part) {
-            let mut held = sync::lock_and_wake_nobody(shard);
+        for part in self.shards.iter().map(|part| &**part) {
+            // A thread that is suspended may hold the lock: then its runs are looked at later.
+            let Some(mut held) = sync::lock_within_a_moment(&part.shard) else {
+                are_young = true;
+                continue;
+            };
             are_young |= !held.young.is_empty();
-            let mut to_see = held.grown_old(every);
+            let mut to_see = held.grown_old(part.take_overlooked() || every);
             drop(held);
             for number in to_see.drain(..) {
                 // Locks for one run at a time and allocates nothing meanwhile: a span's thread may
                 // wait.
                 frame.clear();
-                let mut held = sync::lock_and_wake_nobody(shard);
+                let Some(mut held) = sync::lock_within_a_moment(&part.shard) else {
+                    part.overlook();
+                    are_young = true;
+                    break;
+                };
                 let seen = self.see(&mut held, number, every, &mut frame);
                 drop(held);
                 begun.extend(seen.map(|id| (id, frame.clone())));
             }
-            if to_see.capacity() > 0 {
-                sync::lock_and_wake_nobody(shard).spare = to_see;
+            if to_see.capacity() > 0
+                && let Some(mut held) = sync::lock_within_a_moment(&part.shard)
+            {
+                held.spare = to_see;
             }
         }
         are_young
@@ -490,9 +479,9 @@ impl Open {
     #[cfg(feature = "testing")]
     pub(crate) fn records(&self) -> usize {
         let of_part = |part: &Part| {
-            let held = sync::lock_and_wake_nobody(&part.shard);
-            let records = held.spans.values().filter(|state| state.kind.is_some());
-            records.count()
+            let held = sync::lock_within_a_moment(&part.shard);
+            let states = held.iter().flat_map(|held| held.spans.values());
+            states.filter(|state| state.kind.is_some()).count()
         };
         self.shards.iter().map(|part| of_part(part)).sum()
     }

@@ -224,3 +224,21 @@ fn caller_waiting_for_a_record_is_notified_when_its_close_was_missed() {
     assert!(told.try_recv().is_err());
     assert_ne!(first, second);
 }
+
+#[test]
+fn thread_that_is_suspended_within_the_table_hides_its_own_runs_alone() {
+    let open = table();
+    let [held, other] =
+        [1, 2].map(|thread| keep(&open, &id(thread, 1), Some(Kind::QueryRun), None));
+    // Both are looked at from the next time on.
+    assert!(look(&open, false).is_empty());
+    let suspended = open.shard(id(1, 1).into_u64()).unwrap();
+    assert_eq!(look(&open, false), [other]);
+    drop(suspended);
+    assert_eq!(look(&open, false), [held]);
+    // Taken away in between: all runs are looked at again, each told once.
+    let late = keep(&open, &id(1, 2), Some(Kind::QueryRun), None);
+    open.part(id(1, 1).into_u64()).overlook();
+    assert_eq!(look(&open, false), [late]);
+    assert!(look(&open, true).is_empty());
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::span::SpanState;
 use crate::sync::{Mutex, Ordering};
@@ -13,6 +13,8 @@ pub(super) struct Part {
     /// How many spans have a state, by the last bits of their numbers. Written under the lock and
     /// read without it, so that a span that is not ours costs no lock: most are not.
     states: [AtomicU32; STATES],
+    /// The worker gave up some runs that it wanted to look at, since a thread held the lock.
+    is_overlooked: AtomicBool,
     pub(super) shard: Mutex<Shard>,
 }
 
@@ -23,12 +25,23 @@ impl Default for Part {
     fn default() -> Self {
         Self {
             states: [const { AtomicU32::new(0) }; STATES],
+            is_overlooked: AtomicBool::new(false),
             shard: Mutex::default(),
         }
     }
 }
 
 impl Part {
+    /// Has the worker's next look be at all runs.
+    pub(super) fn overlook(&self) {
+        self.is_overlooked.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether some were overlooked by the last look.
+    pub(super) fn take_overlooked(&self) -> bool {
+        self.is_overlooked.swap(false, Ordering::Relaxed)
+    }
+
     pub(super) fn states(&self, number: u64) -> &AtomicU32 {
         &self.states[usize::try_from(number % STATES as u64).unwrap_or(0)]
     }

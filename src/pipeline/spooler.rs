@@ -260,10 +260,7 @@ impl Spooler {
         let log = self.spool.log();
         let has_room = self.stopping || log.bytes() < self.config.spool_quota_bytes;
         // Records that an earlier write refused go first; the queue may hold more then.
-        let is_drained = self.admitted.is_empty() && has_room;
-        if is_drained {
-            self.take_queues(now);
-        }
+        let is_drained = self.admitted.is_empty() && has_room && self.take_queues(now);
         let log = self.spool.log();
         let runs = self.in_flight.unstored();
         let has_news = !self.admitted.is_empty() || !runs.is_empty() || self.is_failing;
@@ -305,8 +302,9 @@ impl Spooler {
         }
     }
 
-    /// Takes the records from the queues, and reports the drops.
-    fn take_queues(&mut self, now: Instant) {
+    /// Takes the records from the queues, and reports the drops. Returns whether these were all: a
+    /// thread that is suspended may hold some.
+    fn take_queues(&mut self, now: Instant) -> bool {
         let intake = &self.intake;
         let is_any_tracked = intake.is_tracked.is_any();
         // Runs in flight first: a run that is seen here ends later.
@@ -318,7 +316,7 @@ impl Spooler {
             self.in_flight.begin(begun.into_iter().map(pass));
         }
         let mut taken = Vec::new();
-        intake.queue.drain(&mut taken);
+        let are_all = intake.queue.drain(&mut taken);
         // In hand before anything is done with them: a panic loses none, and one of a redactor stays
         // there.
         let first = self.admitted.len();
@@ -344,6 +342,7 @@ impl Spooler {
             self.last_record = now;
         }
         self.tell_losses(now);
+        are_all
     }
 
     /// Makes a row for each run of drops: when it is over, or has lasted long.
@@ -557,7 +556,7 @@ impl Spooler {
         let mut lost = log.in_memory(self.progress.position());
         if !self.emptied {
             let mut taken = Vec::new();
-            self.intake.queue.drain(&mut taken);
+            let _ = self.intake.queue.drain(&mut taken);
             lost += taken.iter().map(|frames| frames.records).sum::<u64>();
             lost += self.admitted.records();
         }

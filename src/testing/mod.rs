@@ -311,7 +311,7 @@ impl Trail {
     fn look(&self) -> Arc<Snapshot> {
         let mut decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
         let mut buffers = Vec::new();
-        self.intake.queue.drain(&mut buffers);
+        let _ = self.intake.queue.drain(&mut buffers);
         for buffer in buffers {
             let buffer = self.redactor.pass(buffer);
             for frame in buffer.iter() {

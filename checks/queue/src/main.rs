@@ -17,6 +17,7 @@ mod sync;
 use std::time::{Duration, Instant};
 
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use self::queue::{Queue, Refused};
@@ -32,14 +33,16 @@ fn push(queue: &Queue, bytes: &[u8]) -> Result<(), Refused> {
     })
 }
 
-fn drain(queue: &Queue, into: &mut Vec<Vec<u8>>) {
+/// Returns whether all were taken.
+fn drain(queue: &Queue, into: &mut Vec<Vec<u8>>) -> bool {
     let mut buffers = Vec::new();
-    queue.drain(&mut buffers);
+    let are_all = queue.drain(&mut buffers);
     for buffer in buffers {
         assert_eq!(buffer.iter().count() as u64, buffer.records);
         into.extend(buffer.iter().map(<[u8]>::to_vec));
         queue.recycle(buffer.bytes);
     }
+    are_all
 }
 
 /// Starts a thread that prefers the shard of its number.
@@ -82,13 +85,13 @@ fn every_accepted_record_is_drained_once() {
     let queue = Arc::new(Queue::with_shards(2, 100, 1_000));
     let threads = producers(&queue);
     let mut drained = Vec::new();
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     let accepted: Vec<_> = threads
         .into_iter()
         .flat_map(|thread| thread.join().unwrap())
         .collect();
     assert_eq!(accepted.len(), 4, "there is room");
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     assert_eq!(queue.accepted(), 4);
     assert_eq!(queue.size(), (0, 0));
     assert_same(accepted, drained);
@@ -101,7 +104,7 @@ fn after_it_was_closed_nothing_is_accepted_and_all_before_is_drained(shards: usi
     queue.close();
     // What the worker does at the end: nothing comes after this.
     let mut drained = Vec::new();
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     let accepted_by_then = queue.accepted();
     assert_eq!(accepted_by_then, drained.len() as u64);
     assert_eq!(push(&queue, b"late"), Err(Refused::Closed));
@@ -123,7 +126,7 @@ fn the_bounds_hold() {
     assert_eq!(accepted.len(), 2, "one for each shard");
     assert_eq!(push(&queue, b"x"), Err(Refused::Full));
     let mut drained = Vec::new();
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     assert_same(accepted, drained);
     assert_eq!(push(&queue, b"x"), Ok(()));
 }
@@ -140,7 +143,7 @@ fn one_record_larger_than_a_share_is_taken_at_a_time() {
     let queue = Arc::new(Queue::with_shards(2, 100, 64));
     let taken = large(&queue).map(|thread| thread.join().unwrap());
     assert_eq!(taken.iter().filter(|taken| **taken).count(), 1);
-    drain(&queue, &mut Vec::new());
+    assert!(drain(&queue, &mut Vec::new()));
     assert_eq!(push(&queue, &[7; 40]), Ok(()), "there is none any more");
 }
 
@@ -148,13 +151,13 @@ fn a_drain_makes_room_for_one_larger_than_a_share_and_no_more() {
     let queue = Arc::new(Queue::with_shards(2, 100, 64));
     let threads = large(&queue);
     let mut drained = Vec::new();
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     let taken = threads.map(|thread| thread.join().unwrap());
     let (left, _) = queue.size();
     assert!(left <= 1, "{left} are there at once");
     let more = push(&queue, &[7; 40]);
     assert_eq!(more.is_ok(), left == 0);
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     let taken = taken.iter().filter(|taken| **taken).count() + usize::from(more.is_ok());
     assert_eq!(drained.len(), taken);
     assert_eq!(push(&queue, &[7; 40]), Ok(()), "there is none any more");
@@ -170,14 +173,59 @@ fn who_waits_for_room_has_it_when_the_queue_was_drained() {
         })
     };
     let mut drained = Vec::new();
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     assert_eq!(waiting.join().unwrap(), Ok(()));
-    drain(&queue, &mut drained);
+    assert!(drain(&queue, &mut drained));
     assert_eq!(drained, [b"x", b"y"]);
 }
 
+/// A thread that never runs again, as far as the others can tell: until they have ended.
+fn a_thread_that_is_suspended_in_the_queue_keeps_nobody() {
+    sync::suspend_one(true);
+    let queue = Arc::new(Queue::with_shards(2, 100, 1_000));
+    let [is_inside, goes_on] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let suspended = {
+        let (queue, is_inside, goes_on) = (
+            Arc::clone(&queue),
+            Arc::clone(&is_inside),
+            Arc::clone(&goes_on),
+        );
+        spawn(0, move || {
+            queue.push(1, Duration::ZERO, |out| {
+                is_inside.store(true, Ordering::SeqCst);
+                while !goes_on.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                out.push(b's');
+            })
+        })
+    };
+    while !is_inside.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    // Prefers the same shard.
+    let other = {
+        let queue = Arc::clone(&queue);
+        spawn(0, move || {
+            for count in [0, 1] {
+                push(&queue, &record(0, count)).unwrap();
+            }
+        })
+    };
+    let mut drained = Vec::new();
+    assert!(!drain(&queue, &mut drained));
+    other.join().unwrap();
+    assert!(!drain(&queue, &mut drained));
+    assert_eq!(drained, [record(0, 0), record(0, 1)]);
+    goes_on.store(true, Ordering::SeqCst);
+    assert_eq!(suspended.join().unwrap(), Ok(()));
+    assert!(drain(&queue, &mut drained));
+    assert_eq!(drained.last().unwrap(), b"s");
+    assert_eq!(queue.accepted(), 3);
+}
+
 fn main() {
-    let models: [(&str, fn()); 7] = [
+    let models: [(&str, fn()); 8] = [
         (
             "every accepted record is drained once",
             every_accepted_record_is_drained_once,
@@ -202,6 +250,10 @@ fn main() {
             "who waits for room has it when the queue was drained",
             who_waits_for_room_has_it_when_the_queue_was_drained,
         ),
+        (
+            "a thread that is suspended in the queue keeps nobody",
+            a_thread_that_is_suspended_in_the_queue_keeps_nobody,
+        ),
     ];
     for (name, model) in models {
         let mut builder = loom::model::Builder::new();
@@ -212,6 +264,7 @@ fn main() {
         builder.check(move || {
             counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             sync::set_thread_number(2);
+            sync::suspend_one(false);
             model();
         });
         println!("{name}: {ways:?} ways in {:?}", begun.elapsed());

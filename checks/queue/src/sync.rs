@@ -26,8 +26,20 @@ pub(crate) fn sleep(_: Duration) {
 /// A thread that waits is modelled as such: it need not look first.
 pub(crate) const LOOKS: u32 = 0;
 
-pub(crate) fn lock_and_wake_nobody<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+pub(crate) const PAUSE: Duration = Duration::ZERO;
+
+/// Whether one of the model's threads is suspended until the others have ended.
+static IS_ONE_SUSPENDED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+pub(crate) fn suspend_one(is_one: bool) {
+    IS_ONE_SUSPENDED.store(is_one, std::sync::atomic::Ordering::SeqCst);
+}
+
+/// A moment is as long as any thread takes that is not suspended.
+pub(crate) fn lock_within_a_moment<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    if IS_ONE_SUSPENDED.load(std::sync::atomic::Ordering::SeqCst) {
+        return mutex.try_lock().ok();
+    }
+    let held = mutex.lock();
+    Some(held.unwrap_or_else(std::sync::PoisonError::into_inner))
 }
