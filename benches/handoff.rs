@@ -35,7 +35,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 const RECORD: [u8; 450] = [7; 450];
 
 /// Records that a thread hands over in a burst; the bursts of all threads fit into every queue.
-const BURST: usize = 2_500;
+const BURST: usize = 1_500;
 
 /// Bursts in a round. The first ones warm up and are not counted.
 const BURSTS: usize = 15;
@@ -210,9 +210,11 @@ fn main() {
         "1 thread",
         "2 threads",
         "4 threads",
+        "16 threads",
         "1, / ours",
         "2, / ours",
         "4, / ours",
+        "16, / ours",
         "consumer",
     ];
     benches::row("", &head.map(str::to_owned));
