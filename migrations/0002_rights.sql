@@ -138,7 +138,8 @@ COMMENT ON COLUMN audit.settings.partition_interval IS 'How much time one new pa
 COMMENT ON COLUMN audit.settings.of_table IS 'The record table that the partition interval is of.';
 
 CREATE TABLE audit.removals (
-    partition  text        NOT NULL,
+    -- In the order of time, as the names of partitions are.
+    partition  text        COLLATE "C" NOT NULL,
     parent     text        NOT NULL,
     writer_id  uuid        NOT NULL,
     first_seq  bigint      NOT NULL,
@@ -290,7 +291,8 @@ BEGIN
         from_time := from_time + make_interval(days => d[3]::integer - 1);
         to_time := coalesce(make_timestamptz(d[4]::integer, d[5]::integer, 1, 0, 0, 0) + make_interval(days => d[6]::integer), from_time + interval '1 day');
     END IF;
-    IF to_time <= from_time OR audit.leaf_name(parent, from_time, to_time) <> leaf THEN
+    -- No partition is of more than a month.
+    IF to_time <= from_time OR to_time > from_time + interval '31 days' OR audit.leaf_name(parent, from_time, to_time) <> leaf THEN
         from_time := NULL;
         to_time := NULL;
     END IF;
@@ -360,8 +362,29 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.partition_interval(text) IS 'How much time one new partition of a record table holds: month, week or day.';
 
+-- The times over a time of which partitions were removed, each once.
+CREATE FUNCTION audit.removed_over(parent text, first_time timestamptz, last_time timestamptz) RETURNS TABLE (from_time timestamptz, to_time timestamptz)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+AS $$
+DECLARE
+    name  text := parent || to_char(first_time - interval '62 days', '_YYYY_MM');
+    until constant text := parent || to_char(least(last_time, '9999-12-31 00:00+00'), '_YYYY_MM_DD"_to_9"');
+BEGIN
+    -- By the index, from name to name: there is a row for each batch.
+    LOOP
+        SELECT r.partition INTO name FROM audit.removals r WHERE r.partition > name AND r.partition <= until ORDER BY r.partition LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        RETURN QUERY SELECT s.from_time, s.to_time FROM audit.leaf_span(parent, name) s WHERE s.to_time > first_time AND s.from_time <= last_time;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION audit.removed_over(text, timestamptz, timestamptz) IS 'The times of removed partitions of a record table over a time; for the functions of the trail.';
+
 -- The time of the partition that would be made for a moment: the month, week or day that it lies in, less what another table holds.
--- So what there is keeps its time when the interval changes, and nothing is left between one and the next.
+-- So what there is keeps its time when the interval changes, and nothing is left between one and the next. Nor is one made around
+-- what was removed: its rows would be no neighbours in the trees of their batches. What comes late for that has its time, or a part.
 CREATE FUNCTION audit.free_span(parent text, at timestamptz, OUT from_time timestamptz, OUT to_time timestamptz)
     LANGUAGE plpgsql STABLE STRICT
     SET search_path = pg_catalog, pg_temp
@@ -374,8 +397,10 @@ DECLARE
 BEGIN
     from_time := date_trunc(every, at);
     to_time := from_time + ('1 ' || every)::interval;
-    SELECT max(l.to_time) FILTER (WHERE l.to_time <= at), min(l.from_time) FILTER (WHERE l.from_time > at) INTO before, after
-        FROM audit.leaves_over(parent, from_time, to_time) l;
+    SELECT max(CASE WHEN l.to_time <= at THEN l.to_time WHEN l.from_time <= at THEN l.from_time END),
+            min(CASE WHEN l.from_time > at THEN l.from_time WHEN l.to_time > at THEN l.to_time END) INTO before, after
+        FROM (SELECT t.from_time, t.to_time FROM audit.leaves_over(parent, free_span.from_time, free_span.to_time) t
+            UNION ALL SELECT t.from_time, t.to_time FROM audit.removed_over(parent, free_span.from_time, free_span.to_time) t) l;
     -- No id is earlier than 1970.
     from_time := greatest(from_time, before, '1970-01-01 00:00+00');
     to_time := least(to_time, after);
@@ -440,6 +465,10 @@ BEGIN
         RETURN net;
     END IF;
     leaf := audit.leaf_name(parent, span.from_time, span.to_time);
+    -- Another session has made it since this transaction's snapshot, in which it cannot be seen.
+    IF to_regclass(format('audit_parts.%I', leaf)) IS NOT NULL THEN
+        RETURN leaf;
+    END IF;
     PERFORM audit.make_leaf(parent, leaf, span.from_time, span.to_time);
     -- One attempt only: the caller runs this in a transaction of its own and retries.
     PERFORM audit.attach_leaf(parent, leaf, span.from_time, span.to_time, 1);
@@ -583,7 +612,7 @@ AS $$
 BEGIN
     RETURN QUERY EXECUTE format($query$
     WITH RECURSIVE records AS MATERIALIZED (
-        SELECT * FROM audit.trail WHERE trail.request_id = $1%s
+        SELECT * FROM audit.trail WHERE trail.request_id = $1 AND ($2 IS NULL OR trail.began_at >= $2) AND ($3 IS NULL OR trail.began_at < $3)%s
     ), nodes AS MATERIALIZED (
         -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record. Without
         -- texts: each step below goes through all of them, which are to stay in memory.
@@ -604,10 +633,12 @@ BEGIN
     SELECT r.*, CASE WHEN r.user_id IS NULL THEN l.user_id END
     FROM records r LEFT JOIN learned l ON l.id = r.id
     ORDER BY r.began_at, r.seq, r.id
-    $query$, concat(' AND trail.id >= ' || quote_literal(audit.id_at(from_time)), ' AND trail.id < ' || quote_literal(audit.id_at(to_time)))) USING $1;
+    $query$, concat(' AND trail.id >= ' || quote_literal(audit.id_at(from_time)),
+        -- An id has milliseconds.
+        ' AND trail.id < ' || quote_literal(audit.id_at(date_trunc('milliseconds', to_time + interval '999 microseconds'))))) USING $1, $2, $3;
 END
 $$;
-COMMENT ON FUNCTION audit.request_trail(text, timestamptz, timestamptz) IS 'The records of a request in audit.trail, by their beginning; with times, those that began from the one on and before the other, for which only the partitions of that time are read. learned_user_id: whose a record was that ended before the user was known. Read with the reader''s own rights.';
+COMMENT ON FUNCTION audit.request_trail(text, timestamptz, timestamptz) IS 'The records of a request in audit.trail, by their beginning; with times, those that began from the one on and before the other, for which only the partitions of that time are read. learned_user_id: whose a record was that ended before the user was known, by the records that are returned. Read with the reader''s own rights.';
 
 -- Returns a tenant's rows in new batches. Batches without a row of the tenant are left out, so that a reader cannot
 -- learn how much other tenants write.
@@ -1029,9 +1060,10 @@ DECLARE
     before interval;
     hashed bytea;
 BEGIN
+    PERFORM audit.refuse_old_snapshot();
     PERFORM audit.check_text('the reason of a change', reason, 4096);
     -- One change after the other, each with what was so before it.
-    LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE');
     before := audit.least_age();
     BEGIN
         INSERT INTO audit.settings AS s (least_age, reason, changed_by) VALUES (age, reason, session_user) RETURNING audit.row_sha256(s) INTO hashed;
@@ -1053,6 +1085,7 @@ DECLARE
     before text;
     hashed bytea;
 BEGIN
+    PERFORM audit.refuse_old_snapshot();
     PERFORM audit.check_text('the reason of a change', reason, 4096);
     IF audit.time_column(parent) IS NULL THEN
         RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
@@ -1061,7 +1094,7 @@ BEGIN
         RAISE EXCEPTION 'audit trail: a partition is of a month, a week or a day' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- One change after the other, each with what was so before it.
-    LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE');
     before := audit.partition_interval(parent);
     INSERT INTO audit.settings AS s (partition_interval, of_table, reason, changed_by) VALUES (every, parent, reason, session_user) RETURNING audit.row_sha256(s) INTO hashed;
     RETURN audit.append_event('audit.setting_changed', 'setting', 'partition_interval', reason, NULL, NULL,
@@ -1303,30 +1336,37 @@ COMMENT ON FUNCTION audit.remove_partition(text, interval) IS 'Removes one parti
 -- Default partitions -------------------------------------------------------------------
 
 -- The partitions that rows of default partitions belong in, and why they stay where they are.
-CREATE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL)
+CREATE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL, at timestamptz DEFAULT NULL)
     RETURNS TABLE (parent text, partition text, from_time timestamptz, to_time timestamptz, rows bigint, obstacles text[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
 AS $$
 DECLARE
-    strays bigint;
-    other  text;
+    strays    bigint;
+    other     text;
+    referring text[];
+    first     uuid;
+    last      uuid;
 BEGIN
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
         CONTINUE WHEN parent || '_default' NOT IN (SELECT audit.leaves(parent));
+        -- Also to the default partition alone: rows leave it by a DELETE.
+        referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
+            || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
+        SELECT audit.id_at(s.from_time), audit.id_at(s.to_time) INTO first, last FROM audit.free_span(parent, at) s;
         FOR from_time, to_time, rows, strays IN EXECUTE format(
             'SELECT s.from_time, s.to_time, sum(d.rows)::bigint, sum(d.strays)::bigint
              FROM (
                  SELECT d.day, count(*) AS rows, count(*) FILTER (WHERE d.%1$I < d.day OR d.%1$I >= d.day + interval ''1 day'') AS strays
-                 FROM (SELECT %1$I, date_trunc(''day'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS day FROM audit_parts.%2$I) d
+                 FROM (SELECT %1$I, date_trunc(''day'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS day FROM audit_parts.%2$I
+                     WHERE ($1 IS NULL OR id >= $1) AND ($2 IS NULL OR id < $2)) d
                  GROUP BY d.day) d, audit.free_span(%3$L, d.day) s
              GROUP BY s.from_time, s.to_time ORDER BY s.from_time', audit.time_column(parent), parent || '_default', parent)
+            USING first, last
         LOOP
             partition := audit.leaf_name(parent, from_time, to_time);
-            -- Also to the default partition alone: rows leave it by a DELETE.
-            obstacles := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
-                || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
+            obstacles := referring;
             IF from_time > now() + interval '2 months' THEN
                 obstacles := obstacles || 'its time is more than two months ahead'::text;
             END IF;
@@ -1341,7 +1381,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION audit.plan_settling(text[]) IS 'The partitions that rows of default partitions belong in, with why they stay where they are. Changes nothing.';
+COMMENT ON FUNCTION audit.plan_settling(text[], timestamptz) IS 'The partitions that rows of default partitions belong in, all or the one of a moment, with why they stay where they are. Changes nothing.';
 
 -- Moves rows out of the default partition into the one that they belong in, in one transaction: all of it or nothing. The
 -- append-only triggers of the default partition are off for its one DELETE, behind a lock that lets nobody else write.
@@ -1378,7 +1418,7 @@ BEGIN
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
     PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', net));
-    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent]) p WHERE p.from_time <= at AND p.to_time > at;
+    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent], at) p WHERE p.from_time <= at AND p.to_time > at;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit_parts.%: no row that would go with that time is in it', net USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
@@ -1455,5 +1495,5 @@ GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz,
 -- A role that removes partitions can neither lift holds nor change the least age.
 GRANT EXECUTE ON FUNCTION audit.lift_hold(uuid, text), audit.set_least_age(interval, text) TO audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.least_age() TO audit_auditor, audit_operator;
-GRANT EXECUTE ON FUNCTION audit.plan_settling(text[]), audit.settle_partition(text, timestamptz) TO audit_operator;
+GRANT EXECUTE ON FUNCTION audit.plan_settling(text[], timestamptz), audit.settle_partition(text, timestamptz) TO audit_operator;
 GRANT EXECUTE ON FUNCTION audit.plan_retention(interval, text[]), audit.remove_partition(text, interval) TO audit_operator;

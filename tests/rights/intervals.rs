@@ -442,6 +442,31 @@ fn rows_of_a_default_partition_are_settled_by_the_interval_of_then() {
 }
 
 #[test]
+fn partition_that_another_session_has_made_since_is_taken_in_an_old_snapshot() {
+    let postgres = migrated();
+    let mut operator = login(&postgres, "operator", Some("audit_operator"));
+    let mut old = login(&postgres, "another", Some("audit_operator"));
+    for every in ["month", "week", "day"] {
+        set(&mut operator, "events", every);
+        let at = match every {
+            "month" => "2021-01-06Z",
+            "week" => "2022-01-06Z",
+            _ => "2023-01-06Z",
+        };
+        allowed(&mut old, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
+        let made = ensured(&mut operator, "events", at);
+        assert_eq!(ensured(&mut old, "events", at), made, "{every}");
+        // What was so before a change is what others have committed by then.
+        refused(
+            &mut old,
+            "25000",
+            "SELECT audit.set_partition_interval('events', 'month', 'fewer rows')",
+        );
+        allowed(&mut old, "ROLLBACK");
+    }
+}
+
+#[test]
 fn detached_partition_is_not_replaced_by_one_of_another_interval() {
     let postgres = migrated();
     let mut operator = login(&postgres, "ops", Some("audit_operator"));

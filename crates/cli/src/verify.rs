@@ -175,7 +175,7 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     let connection = &mut connections[0];
     let is_relied_on = has_erased || batches.has_removals();
     recorded
-        .judge(connection, is_partial, is_relied_on)
+        .judge(connection, leaves.as_ref(), is_partial, is_relied_on)
         .await
         .map_err(failed)?;
     findings.append(&mut recorded.findings);

@@ -294,3 +294,117 @@ fn retain_and_settle_name_days_and_weeks() {
     );
     assert_eq!(postgres.psql("SELECT count(*) FROM audit.query_runs"), "0");
 }
+
+/// Noon of a day of 2024, counted from February 27.
+fn noon(day: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_035_200 + day * 86_400)
+}
+
+/// Writes one batch of query runs at these times.
+fn write_batch(postgres: &Postgres, url: String, times: &[SystemTime]) {
+    let spool = Folder::new();
+    let audit = pipeline(postgres, &spool, |builder| builder.postgres(url));
+    for (number, time) in times.iter().enumerate() {
+        let sql = format!("SELECT {number}");
+        audit
+            .record(QueryRun::new(&*sql).started_at(*time))
+            .unwrap();
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    audit.shutdown_blocking(PATIENCE);
+    let batches = "SELECT count(*) FROM audit.batches b WHERE b.records ? 'query_runs'";
+    assert_eq!(postgres.psql(batches), "1");
+}
+
+#[test]
+fn partition_is_not_made_around_one_that_was_removed() {
+    let postgres = trail(&[("query_runs", "day")]);
+    let days: Vec<SystemTime> = (0..4).map(noon).collect();
+    postgres.psql("CREATE ROLE app LOGIN; GRANT audit_writer TO app");
+    // Who may make no partitions of long ago: the rows go to the default one.
+    write_batch(&postgres, postgres.url_as("app"), &days);
+    postgres.psql("SELECT audit.settle_partition('query_runs', '2024-02-28 12:00Z')");
+    assert_found(&postgres, &[]);
+    postgres.psql("SELECT audit.remove_partition('query_runs_2024_02_28', '1 year')");
+    postgres.psql("SELECT audit.set_partition_interval('query_runs', 'month', 'fewer rows')");
+    let settled = run(&postgres.url(), &["settle", "--yes"]);
+    assert!(settled.status.success(), "{settled:?}");
+    assert_found(&postgres, &[]);
+    let leaves = "SELECT string_agg(l, ', ') FROM audit.leaves('query_runs') l WHERE l ~ '_2024_'";
+    assert_eq!(
+        postgres.psql(leaves),
+        "query_runs_2024_02_01_to_2024_02_27, query_runs_2024_02_29, query_runs_2024_03"
+    );
+    // What comes late for the day that was removed has a partition of that day again.
+    assert_eq!(
+        postgres.psql("SELECT audit.ensure_partition('query_runs', '2024-02-28 01:00Z')"),
+        "query_runs_2024_02_28"
+    );
+    for leaf in ["02_29", "02_01_to_2024_02_27", "02_28", "03"] {
+        postgres.psql(&format!(
+            "SELECT audit.remove_partition('query_runs_2024_{leaf}', '1 year')"
+        ));
+        assert_found(&postgres, &[]);
+    }
+    assert_eq!(postgres.psql("SELECT count(*) FROM audit.query_runs"), "0");
+}
+
+/// Removes a row, and says that a partition of that name was removed, as a superuser can.
+fn forge_removal(postgres: &Postgres, leaf: &str, seq: u32, parent: &str, partition: &str) {
+    postgres.psql(&format!(
+        "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET bytea_output = 'hex'; SET session_replication_role = replica;
+         BEGIN;
+         CREATE TEMP TABLE h (place int, day int, seq bigint, id uuid, writer_id uuid, content_hash bytea, leaf_hash bytea);
+         DO $f$ BEGIN EXECUTE 'INSERT INTO h ' || audit.leaves_query('query_runs', '{leaf}', 'r.seq = {seq}'); END $f$;
+         INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, batch, from_leaf, hashes, removed_at, removed_by)
+             SELECT '{partition}', '{parent}', writer_id, {seq}, {seq}, 1, sha256(leaf_hash), 1, {seq} - 1, leaf_hash, clock_timestamp(), 'o' FROM h;
+         {TRIGGERS_OFF};
+         DELETE FROM audit_parts.{leaf} WHERE seq = {seq};
+         SET session_replication_role = origin;
+         SELECT audit.append_event('audit.partition_removed', 'partition', '{partition}', 'kept for 30 days', NULL, NULL, jsonb_build_object('rows', 1,
+             'sha256', encode((SELECT sha256(sha256(audit.row_sha256(r))) FROM audit.removals r), 'hex')));
+         COMMIT"
+    ));
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM audit.removals"),
+        "1",
+        "{partition}"
+    );
+}
+
+#[test]
+fn removal_that_names_another_table_or_another_time_is_found() {
+    // In one batch: February 27, and three rows of March 1.
+    let times = [noon(0), noon(3), noon(3), noon(3)];
+    for (parent, partition) in [
+        // The batch has no rows of it.
+        ("activities", "activities_2024_03_01"),
+        // Its neighbours are of another day.
+        ("query_runs", "query_runs_2024_02_28"),
+        // Others of the day, and of the month, are there.
+        ("query_runs", "query_runs_2024_03_01"),
+        ("query_runs", "query_runs_2024_03"),
+    ] {
+        let postgres = trail(&[]);
+        write_batch(&postgres, postgres.url(), &times);
+        assert_found(&postgres, &[]);
+        forge_removal(&postgres, "query_runs_2024_03", 3, parent, partition);
+        assert_found(&postgres, &["removal_unrecorded"]);
+    }
+}
+
+#[test]
+fn removal_of_a_part_of_a_partition_is_found() {
+    let postgres = trail(&[]);
+    // Of its day, there is no other.
+    write_batch(&postgres, postgres.url(), &[noon(3), noon(4), noon(5)]);
+    assert_found(&postgres, &[]);
+    forge_removal(
+        &postgres,
+        "query_runs_2024_03",
+        2,
+        "query_runs",
+        "query_runs_2024_03_02",
+    );
+    assert_found(&postgres, &["removal_unrecorded"]);
+}

@@ -71,6 +71,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ),
     ("free_span", "audit.free_span('events', now())", &[]),
     (
+        "removed_over",
+        "audit.removed_over('events', now(), now())",
+        &[],
+    ),
+    (
         "request_trail",
         "audit.request_trail('req-1')",
         &["reader", "auditor"],

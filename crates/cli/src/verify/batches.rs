@@ -142,6 +142,9 @@ impl Batch {
     /// Whether these rows, each once, and what stands for those that were removed have its root.
     fn has_root_of(&self, seen: &mut [Seen]) -> bool {
         seen.sort_unstable_by_key(|row| row.place);
+        if !self.are_removals_in_place(seen) {
+            return false;
+        }
         let mut rows = seen.iter().map(|row| Part::Leaf(row.leaf.hash));
         let mut parts = Vec::with_capacity(seen.len() + self.removed.len());
         let mut at = 0;
@@ -159,6 +162,36 @@ impl Batch {
         }
         parts.extend(rows);
         tree::root_with(self.count() as u64, parts).ok() == self.root
+    }
+
+    /// Whether what was removed can have stood where `audit.removals` says: between rows of earlier and
+    /// of later days, or of other tables, and as much of each table as the batch had. All rows that are
+    /// left are given, in the order of the tree.
+    fn are_removals_in_place(&self, seen: &[Seen]) -> bool {
+        let mut rows = seen
+            .iter()
+            .map(|row| (row.place.table, row.place.day))
+            .peekable();
+        let (mut before, mut at) = (None, 0);
+        self.removed.iter().all(|range| {
+            let (Some(table), Some(days)) = (range.table, &range.days) else {
+                return false;
+            };
+            let left = range.from_leaf.saturating_sub(at);
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            before = rows.by_ref().take(left).last().or(before);
+            let is_behind = before < Some((table, *days.start()));
+            before = Some((table, *days.end()));
+            at = range.from_leaf.saturating_add(range.rows);
+            let is_ahead = rows.peek().is_none_or(|next| Some(*next) > before);
+            let left = seen.iter().filter(|row| row.place.table == table).count() as u64;
+            let removed = self
+                .removed
+                .iter()
+                .filter(|other| other.table == Some(table));
+            let all = removed.fold(left, |sum, other| sum.saturating_add(other.rows));
+            is_behind && is_ahead && all == range.of_table
+        })
     }
 
     /// Whether the fingerprints, if it has any, are those of its rows. Those of rows that were removed are not known.
@@ -299,6 +332,11 @@ pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8
     let prints: Vec<&[u8]> = fingerprints.chunks_exact(FINGERPRINT_BYTES).collect();
     let rows: HashSet<&[u8]> = prints.iter().copied().collect();
     let mut findings = missing_and_doubled(batch, &seen, &rows);
+    if findings.is_empty() && !batch.are_removals_in_place(&seen) {
+        let detail = "audit.removals tells of rows where the batch had others";
+        let finding = Finding::new(Kind::RemovalUnrecorded, detail);
+        return vec![finding.of_batch(batch.writer, batch.first_seq, batch.index)];
+    }
     let of_row = |kind, row: &Seen, detail: &str| {
         Finding::new(kind, detail).of_row(
             TABLES[usize::from(row.place.table)],
@@ -324,7 +362,8 @@ pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8
                 findings.push(of_row(Kind::RowEdited, row, part));
             }
         }
-        if findings.is_empty() {
+        // Where rows were removed, the others stand elsewhere.
+        if findings.is_empty() && batch.removed.is_empty() {
             let places = seen.iter().zip(&prints);
             let moved = places.filter(|(row, print)| row.leaf.fingerprint() != **print);
             findings.extend(moved.map(|(row, _)| of_row(Kind::RowsReordered, row, "")));

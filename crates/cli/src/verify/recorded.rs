@@ -14,6 +14,7 @@ use tracing_audit::__program::ledger::tree::Hash;
 use super::batches::TABLES;
 use super::binary;
 use super::finding::{Finding, Kind};
+use super::shape::Leaves;
 
 /// Whether an event `e` was made by a function of the trail: of a writer that never registered, whose batch nobody can add
 /// who may not change the tables. A program may write that it is `postgres`, and a tracked table may have any type of action.
@@ -60,7 +61,7 @@ fn removals() -> String {
             AND e.metadata ->> 'sha256' = r.sha256 AND {IS_MADE_HERE}),
         coalesce(r.removed_at > now() OR r.to_time + greatest(interval '1 day', least(interval '1000 years',
             coalesce((SELECT s.least_age FROM audit.settings s WHERE s.changed_at <= r.removed_at AND s.least_age IS NOT NULL ORDER BY s.id DESC LIMIT 1), interval '30 days'))) > r.removed_at, false),
-        coalesce(CASE r.parent {} END, false)
+        coalesce(CASE r.parent {} END, false), coalesce(r.parent, '')
     FROM spans r, LATERAL (SELECT
         (lpad(to_hex(greatest(extract(epoch FROM r.from_time) * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS first,
         (lpad(to_hex(greatest(extract(epoch FROM r.to_time) * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS last) m
@@ -116,8 +117,12 @@ pub(super) struct Removed {
     pub(super) from_leaf: u64,
     pub(super) rows: u64,
     pub(super) hashes: Vec<Hash>,
+    /// The index of the table in [`TABLES`].
+    pub(super) table: Option<u8>,
+    /// How many rows of the table the batch had.
+    pub(super) of_table: u64,
     /// The days of the partition, counted from 1970-01-01.
-    days: Option<RangeInclusive<u32>>,
+    pub(super) days: Option<RangeInclusive<u32>>,
 }
 
 impl Removed {
@@ -229,11 +234,12 @@ impl Recorded {
     pub(super) async fn judge(
         &mut self,
         connection: &mut PgConnection,
+        leaves: Option<&Leaves>,
         is_partial: bool,
         is_relied_on: bool,
     ) -> Result<(), sqlx::Error> {
         if !is_partial || is_relied_on {
-            self.removals(connection).await?;
+            self.removals(connection, leaves).await?;
             self.erasures(connection).await?;
         }
         if !is_partial {
@@ -243,11 +249,18 @@ impl Recorded {
     }
 
     async fn removed_ranges(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let query = "SELECT writer_id, batch, from_leaf, rows, hashes, partition, parent FROM audit.removals WHERE batch IS NOT NULL ORDER BY writer_id, batch, from_leaf";
+        let query = "SELECT r.writer_id, r.batch, r.from_leaf, r.rows, r.hashes, r.partition, r.parent, (
+                SELECT CASE WHEN jsonb_typeof(b.records -> r.parent) = 'number' THEN least((b.records -> r.parent)::numeric, 1000000000000)::bigint END
+                FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq = r.batch)
+            FROM audit.removals r WHERE r.batch IS NOT NULL ORDER BY r.writer_id, r.batch, r.from_leaf";
         binary::read(connection, query, |mut row| {
             let (writer, batch) = (row.uuid()?, row.i64()?);
             let (from_leaf, rows, hashes) = (row.i64()?, row.i64()?, row.field()?);
             let (partition, parent) = (row.field()?, row.field()?);
+            let of_table = row.i64()?;
+            let table = TABLES
+                .iter()
+                .position(|table| Some(table.as_bytes()) == parent);
             let days = partition
                 .zip(parent)
                 .and_then(|(name, parent)| days_of_partition(name, parent));
@@ -260,6 +273,8 @@ impl Recorded {
                         from_leaf: number(from_leaf),
                         rows: number(rows),
                         hashes: hashes.as_chunks().0.to_vec(),
+                        table: table.and_then(|table| table.try_into().ok()),
+                        of_table: number(of_table),
                         days,
                     });
             }
@@ -294,7 +309,11 @@ impl Recorded {
         .await
     }
 
-    async fn removals(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn removals(
+        &mut self,
+        connection: &mut PgConnection,
+        leaves: Option<&Leaves>,
+    ) -> Result<(), sqlx::Error> {
         for row in sqlx::query(AssertSqlSafe(removals()))
             .persistent(false)
             .fetch_all(connection)
@@ -308,6 +327,11 @@ impl Recorded {
             );
             let (is_recorded, is_early, is_still_there): (bool, bool, bool) =
                 (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?);
+            let parent: String = row.try_get(7)?;
+            let days = days_of_partition(partition.as_bytes(), parent.as_bytes());
+            let is_a_part = leaves
+                .zip(days)
+                .is_some_and(|(leaves, days)| leaves.has_a_wider_one(&parent, &days));
             let what = format!("{partition}: {rows} rows by {by} at {at}");
             if !is_recorded {
                 let finding = Finding::new(Kind::RemovalUnrecorded, what);
@@ -316,6 +340,10 @@ impl Recorded {
                 let what = format!(
                     "{what}: others of that time, which were there before, are still there"
                 );
+                self.findings
+                    .push(Finding::new(Kind::RemovalUnrecorded, what));
+            } else if is_a_part {
+                let what = format!("{what}: a partition of more than that time is there");
                 self.findings
                     .push(Finding::new(Kind::RemovalUnrecorded, what));
             } else if is_early {

@@ -4,6 +4,9 @@
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use tracing_audit::__program::ledger::day_of;
 
 use super::finding::{Finding, Kind};
 
@@ -91,6 +94,22 @@ impl Leaves {
         };
         Ok(Self {
             leaves: rows.into_iter().filter_map(leaf).collect(),
+        })
+    }
+
+    /// Whether a partition has these days, or some of them, and others besides: none of a time that is
+    /// a part of it was ever there.
+    pub(super) fn has_a_wider_one(&self, parent: &str, days: &RangeInclusive<u32>) -> bool {
+        self.leaves.values().any(|(of, bounds)| {
+            let Bounds::Range(from, to) = bounds else {
+                return false;
+            };
+            let (first, last) = (
+                day_of(from.as_u128()),
+                day_of(to.as_u128().saturating_sub(1)),
+            );
+            let is_within = first >= *days.start() && last <= *days.end();
+            of == parent && first <= *days.end() && last >= *days.start() && !is_within
         })
     }
 

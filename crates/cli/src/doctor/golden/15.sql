@@ -2019,6 +2019,10 @@ BEGIN
         RETURN net;
     END IF;
     leaf := audit.leaf_name(parent, span.from_time, span.to_time);
+    -- Another session has made it since this transaction's snapshot, in which it cannot be seen.
+    IF to_regclass(format('audit_parts.%I', leaf)) IS NOT NULL THEN
+        RETURN leaf;
+    END IF;
     PERFORM audit.make_leaf(parent, leaf, span.from_time, span.to_time);
     -- One attempt only: the caller runs this in a transaction of its own and retries.
     PERFORM audit.attach_leaf(parent, leaf, span.from_time, span.to_time, 1);
@@ -2704,8 +2708,10 @@ DECLARE
 BEGIN
     from_time := date_trunc(every, at);
     to_time := from_time + ('1 ' || every)::interval;
-    SELECT max(l.to_time) FILTER (WHERE l.to_time <= at), min(l.from_time) FILTER (WHERE l.from_time > at) INTO before, after
-        FROM audit.leaves_over(parent, from_time, to_time) l;
+    SELECT max(CASE WHEN l.to_time <= at THEN l.to_time WHEN l.from_time <= at THEN l.from_time END),
+            min(CASE WHEN l.from_time > at THEN l.from_time WHEN l.to_time > at THEN l.to_time END) INTO before, after
+        FROM (SELECT t.from_time, t.to_time FROM audit.leaves_over(parent, free_span.from_time, free_span.to_time) t
+            UNION ALL SELECT t.from_time, t.to_time FROM audit.removed_over(parent, free_span.from_time, free_span.to_time) t) l;
     -- No id is earlier than 1970.
     from_time := greatest(from_time, before, '1970-01-01 00:00+00');
     to_time := least(to_time, after);
@@ -3087,7 +3093,8 @@ BEGIN
         from_time := from_time + make_interval(days => d[3]::integer - 1);
         to_time := coalesce(make_timestamptz(d[4]::integer, d[5]::integer, 1, 0, 0, 0) + make_interval(days => d[6]::integer), from_time + interval '1 day');
     END IF;
-    IF to_time <= from_time OR audit.leaf_name(parent, from_time, to_time) <> leaf THEN
+    -- No partition is of more than a month.
+    IF to_time <= from_time OR to_time > from_time + interval '31 days' OR audit.leaf_name(parent, from_time, to_time) <> leaf THEN
         from_time := NULL;
         to_time := NULL;
     END IF;
@@ -4476,8 +4483,8 @@ ALTER FUNCTION audit.plan_retention(interval,text[]) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_operator;
 --@ ["privilege","audit.plan_retention(interval,text[])","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_maintainer;
---@ ["function","audit.plan_settling(text[])","","f (kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])",null]
-CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[])
+--@ ["function","audit.plan_settling(text[],timestamp with time zone)","","f (kinds text[] DEFAULT NULL::text[], at timestamp with time zone DEFAULT NULL::timestamp with time zone) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])",null]
+CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[], at timestamp with time zone DEFAULT NULL::timestamp with time zone)
  RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4488,23 +4495,30 @@ CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[]
  SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
-    strays bigint;
-    other  text;
+    strays    bigint;
+    other     text;
+    referring text[];
+    first     uuid;
+    last      uuid;
 BEGIN
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
         CONTINUE WHEN parent || '_default' NOT IN (SELECT audit.leaves(parent));
+        -- Also to the default partition alone: rows leave it by a DELETE.
+        referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
+            || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
+        SELECT audit.id_at(s.from_time), audit.id_at(s.to_time) INTO first, last FROM audit.free_span(parent, at) s;
         FOR from_time, to_time, rows, strays IN EXECUTE format(
             'SELECT s.from_time, s.to_time, sum(d.rows)::bigint, sum(d.strays)::bigint
              FROM (
                  SELECT d.day, count(*) AS rows, count(*) FILTER (WHERE d.%1$I < d.day OR d.%1$I >= d.day + interval ''1 day'') AS strays
-                 FROM (SELECT %1$I, date_trunc(''day'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS day FROM audit_parts.%2$I) d
+                 FROM (SELECT %1$I, date_trunc(''day'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS day FROM audit_parts.%2$I
+                     WHERE ($1 IS NULL OR id >= $1) AND ($2 IS NULL OR id < $2)) d
                  GROUP BY d.day) d, audit.free_span(%3$L, d.day) s
              GROUP BY s.from_time, s.to_time ORDER BY s.from_time', audit.time_column(parent), parent || '_default', parent)
+            USING first, last
         LOOP
             partition := audit.leaf_name(parent, from_time, to_time);
-            -- Also to the default partition alone: rows leave it by a DELETE.
-            obstacles := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
-                || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
+            obstacles := referring;
             IF from_time > now() + interval '2 months' THEN
                 obstacles := obstacles || 'its time is more than two months ahead'::text;
             END IF;
@@ -4520,13 +4534,13 @@ BEGIN
 END
 $function$
 ;
---@ ["object","audit.plan_settling(text[])","function","",null]
---@ ["owner","audit.plan_settling(text[])","","",null]
-ALTER FUNCTION audit.plan_settling(text[]) OWNER TO audit_maintainer;
---@ ["privilege","audit.plan_settling(text[])","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_operator;
---@ ["privilege","audit.plan_settling(text[])","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_maintainer;
+--@ ["object","audit.plan_settling(text[],timestamp with time zone)","function","",null]
+--@ ["owner","audit.plan_settling(text[],timestamp with time zone)","","",null]
+ALTER FUNCTION audit.plan_settling(text[],timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.plan_settling(text[],timestamp with time zone)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_settling(text[],timestamp with time zone) TO audit_operator;
+--@ ["privilege","audit.plan_settling(text[],timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_settling(text[],timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","","f (target regclass, tenant_column text, columns_out text[], columns_masked text[], max_value_bytes integer, action_type text, operations text[], on_failure text) bigint",null]
 CREATE OR REPLACE FUNCTION audit.prepare_tracking(target regclass, tenant_column text, columns_out text[], columns_masked text[], max_value_bytes integer, action_type text, operations text[], on_failure text)
  RETURNS bigint
@@ -5290,8 +5304,8 @@ ALTER TABLE audit.removals ADD COLUMN hashes bytea;
 ALTER TABLE audit.removals ADD COLUMN last_seq bigint;
 --@ ["column","audit.removals","parent","","ALTER TABLE audit.removals ALTER COLUMN parent TYPE text USING parent::text;"]
 ALTER TABLE audit.removals ADD COLUMN parent text;
---@ ["column","audit.removals","partition","","ALTER TABLE audit.removals ALTER COLUMN partition TYPE text USING partition::text;"]
-ALTER TABLE audit.removals ADD COLUMN partition text;
+--@ ["column","audit.removals","partition","","ALTER TABLE audit.removals ALTER COLUMN partition TYPE text COLLATE pg_catalog.\"C\" USING partition::text;"]
+ALTER TABLE audit.removals ADD COLUMN partition text COLLATE pg_catalog."C";
 --@ ["column","audit.removals","removed_at","","ALTER TABLE audit.removals ALTER COLUMN removed_at TYPE timestamp with time zone USING removed_at::timestamp with time zone;"]
 ALTER TABLE audit.removals ADD COLUMN removed_at timestamp with time zone;
 --@ ["column","audit.removals","removed_by","","ALTER TABLE audit.removals ALTER COLUMN removed_by TYPE text USING removed_by::text;"]
@@ -5474,6 +5488,32 @@ ALTER FUNCTION audit.remove_partition(text,interval) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_operator;
 --@ ["privilege","audit.remove_partition(text,interval)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
+--@ ["function","audit.removed_over(text,timestamp with time zone,timestamp with time zone)","","f (parent text, first_time timestamp with time zone, last_time timestamp with time zone) TABLE(from_time timestamp with time zone, to_time timestamp with time zone)",null]
+CREATE OR REPLACE FUNCTION audit.removed_over(parent text, first_time timestamp with time zone, last_time timestamp with time zone)
+ RETURNS TABLE(from_time timestamp with time zone, to_time timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    name  text := parent || to_char(first_time - interval '62 days', '_YYYY_MM');
+    until constant text := parent || to_char(least(last_time, '9999-12-31 00:00+00'), '_YYYY_MM_DD"_to_9"');
+BEGIN
+    -- By the index, from name to name: there is a row for each batch.
+    LOOP
+        SELECT r.partition INTO name FROM audit.removals r WHERE r.partition > name AND r.partition <= until ORDER BY r.partition LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        RETURN QUERY SELECT s.from_time, s.to_time FROM audit.leaf_span(parent, name) s WHERE s.to_time > first_time AND s.from_time <= last_time;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.removed_over(text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.removed_over(text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.removed_over(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.removed_over(text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.removed_over(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
 --@ ["object","audit.request_logs","view","",null]
 --@ ["owner","audit.request_logs","","",null]
 ALTER VIEW audit.request_logs OWNER TO audit_owner;
@@ -5612,7 +5652,7 @@ AS $function$
 BEGIN
     RETURN QUERY EXECUTE format($query$
     WITH RECURSIVE records AS MATERIALIZED (
-        SELECT * FROM audit.trail WHERE trail.request_id = $1%s
+        SELECT * FROM audit.trail WHERE trail.request_id = $1 AND ($2 IS NULL OR trail.began_at >= $2) AND ($3 IS NULL OR trail.began_at < $3)%s
     ), nodes AS MATERIALIZED (
         -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record. Without
         -- texts: each step below goes through all of them, which are to stay in memory.
@@ -5633,7 +5673,9 @@ BEGIN
     SELECT r.*, CASE WHEN r.user_id IS NULL THEN l.user_id END
     FROM records r LEFT JOIN learned l ON l.id = r.id
     ORDER BY r.began_at, r.seq, r.id
-    $query$, concat(' AND trail.id >= ' || quote_literal(audit.id_at(from_time)), ' AND trail.id < ' || quote_literal(audit.id_at(to_time)))) USING $1;
+    $query$, concat(' AND trail.id >= ' || quote_literal(audit.id_at(from_time)),
+        -- An id has milliseconds.
+        ' AND trail.id < ' || quote_literal(audit.id_at(date_trunc('milliseconds', to_time + interval '999 microseconds'))))) USING $1, $2, $3;
 END
 $function$
 ;
@@ -6141,9 +6183,10 @@ DECLARE
     before interval;
     hashed bytea;
 BEGIN
+    PERFORM audit.refuse_old_snapshot();
     PERFORM audit.check_text('the reason of a change', reason, 4096);
     -- One change after the other, each with what was so before it.
-    LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE');
     before := audit.least_age();
     BEGIN
         INSERT INTO audit.settings AS s (least_age, reason, changed_by) VALUES (age, reason, session_user) RETURNING audit.row_sha256(s) INTO hashed;
@@ -6177,6 +6220,7 @@ DECLARE
     before text;
     hashed bytea;
 BEGIN
+    PERFORM audit.refuse_old_snapshot();
     PERFORM audit.check_text('the reason of a change', reason, 4096);
     IF audit.time_column(parent) IS NULL THEN
         RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
@@ -6185,7 +6229,7 @@ BEGIN
         RAISE EXCEPTION 'audit trail: a partition is of a month, a week or a day' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- One change after the other, each with what was so before it.
-    LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE');
     before := audit.partition_interval(parent);
     INSERT INTO audit.settings AS s (partition_interval, of_table, reason, changed_by) VALUES (every, parent, reason, session_user) RETURNING audit.row_sha256(s) INTO hashed;
     RETURN audit.append_event('audit.setting_changed', 'setting', 'partition_interval', reason, NULL, NULL,
@@ -6323,7 +6367,7 @@ BEGIN
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
     PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', net));
-    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent]) p WHERE p.from_time <= at AND p.to_time > at;
+    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent], at) p WHERE p.from_time <= at AND p.to_time > at;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit_parts.%: no row that would go with that time is in it', net USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
