@@ -442,6 +442,21 @@ fn rows_of_a_default_partition_are_settled_by_the_interval_of_then() {
 }
 
 #[test]
+fn no_partition_is_named_for_more_than_a_month() {
+    let postgres = migrated();
+    for (leaf, span) in [
+        ("events_2026_04_01_to_2026_04_29", "29 days"),
+        ("events_2026_04_15_to_2026_05_15", "31 days"),
+        ("events_2026_04_15_to_2026_05_16", ""),
+        ("events_2026_04_01_to_2026_06_30", ""),
+    ] {
+        let named =
+            format!("SELECT s.to_time - s.from_time FROM audit.leaf_span('events', '{leaf}') s");
+        assert_eq!(postgres.psql(&named), span, "{leaf}");
+    }
+}
+
+#[test]
 fn partition_that_another_session_has_made_since_is_taken_in_an_old_snapshot() {
     let postgres = migrated();
     let mut operator = login(&postgres, "operator", Some("audit_operator"));
@@ -497,7 +512,11 @@ fn story_of_a_time_is_read_from_the_partitions_of_that_time_alone() {
     for (table, time) in RECORDS {
         set(&mut operator, table, "day");
         for day in 10..=20 {
-            let at = format!("2020-01-{day} 12:00Z");
+            // An id has milliseconds, and a time microseconds.
+            let at = match day {
+                15 => String::from("2020-01-15 12:00:00.0002Z"),
+                _ => format!("2020-01-{day} 12:00Z"),
+            };
             let leaf = ensured(&mut operator, table, &at);
             add(&postgres, &leaf, time, &at);
         }
@@ -551,6 +570,18 @@ fn story_of_a_time_is_read_from_the_partitions_of_that_time_alone() {
         ("request_story('req-1')", "44"),
         ("request_trail('req-1', '-infinity', 'infinity')", "44"),
         ("request_trail(NULL)", "0"),
+        (
+            "request_trail('req-1', '2020-01-15 12:00:00.0002Z', '2020-01-15 12:00:00.0003Z')",
+            "4",
+        ),
+        (
+            "request_trail('req-1', '2020-01-15 12:00:00.0003Z', '2020-01-16Z')",
+            "0",
+        ),
+        (
+            "request_trail('req-1', '2020-01-15Z', '2020-01-15 12:00:00.0002Z')",
+            "0",
+        ),
     ] {
         let count_of = format!("SELECT count(*) FROM audit.{call}");
         assert_eq!(allowed(&mut auditor, &count_of), count, "{call}");
