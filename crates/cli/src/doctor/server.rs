@@ -38,6 +38,17 @@ const PREPARED: &str = "
             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
     ORDER BY 1";
 
+/// For how many locks the server has room, how many transactions share it, and how many a query takes
+/// that names no time: on each partition and each index of one.
+const LOCKS: &str = "
+    SELECT s.locks * s.sessions, s.sessions, (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'audit_parts' AND c.relkind IN ('r', 'i'))
+    FROM (SELECT current_setting('max_locks_per_transaction')::bigint AS locks,
+        current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint AS sessions) s";
+
+/// So many queries that name no time are to find room at once.
+const QUERIES: i64 = 4;
+
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 
 const SCHEMA: &str = "
@@ -114,9 +125,30 @@ pub(crate) enum Schema {
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = version(look).await?;
     findings.extend(settings(look).await?);
+    findings.extend(locks(look).await?);
     findings.extend(prepared(look).await?);
     findings.push(clock(look).await?);
     Ok(findings)
+}
+
+/// Reports too little room for the locks of a query over all partitions.
+async fn locks(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let found = look.rows::<(i64, i64, i64)>(LOCKS).await?;
+    let lacking = found
+        .into_iter()
+        .filter(|(room, _, locks)| *room < locks.saturating_mul(QUERIES / 2));
+    let finding = |(room, sessions, locks): (i64, i64, i64)| {
+        let needed = locks.saturating_mul(QUERIES) / sessions.max(1) / 64 * 64 + 64;
+        Finding::warning(
+            "server_settings",
+            String::from("max_locks_per_transaction"),
+            format!("all sessions together have room for {room} locks, and a query that names no time takes {locks}: two at once end with \"out of shared memory\""),
+        )
+        .expected(format!("{needed} or more"))
+        .advice(format!("ALTER SYSTEM SET max_locks_per_transaction = {needed};"))
+        .explained("It counts from the next start of the server. Or have longer partitions: audit.set_partition_interval.")
+    };
+    Ok(lacking.map(finding).collect())
 }
 
 /// Reports prepared transactions, whose locks stay until somebody ends them.

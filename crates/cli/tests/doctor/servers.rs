@@ -55,6 +55,32 @@ fn unsafe_server_settings_are_found() {
 }
 
 #[test]
+fn too_little_room_for_the_locks_of_all_partitions_is_found() {
+    let postgres = Postgres::start_with(&["max_locks_per_transaction=10", "max_connections=40"]);
+    migrate(&postgres.url());
+    make_partitions(&postgres);
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+    postgres.psql("SELECT audit.set_partition_interval('query_runs', 'day', 'many rows')");
+    // Each in a transaction of its own: that the room is too small shows here as well.
+    for day in 100..140 {
+        postgres.psql(&format!(
+            "SELECT audit.ensure_partition('query_runs', now() - interval '{day} days')"
+        ));
+    }
+    let looked = doctor(&postgres.url());
+    assert_eq!(
+        found(&looked),
+        ["warning server_settings max_locks_per_transaction"]
+    );
+    for advice in advice(&looked) {
+        postgres.psql(&advice);
+    }
+    let set = "SELECT setting FROM pg_file_settings WHERE name = 'max_locks_per_transaction'";
+    let needed = postgres.psql(set);
+    assert_eq!(needed, "64");
+}
+
+#[test]
 fn missing_trail_or_another_schema_version_is_found() {
     let postgres = Postgres::start();
     postgres.psql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
