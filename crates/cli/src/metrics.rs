@@ -64,6 +64,8 @@ const GAP_EVENTS: &str = "
         ORDER BY id DESC LIMIT 50000) newest";
 
 /// Why something is left out.
+const SECONDS_OF_A_DAY: i64 = 86_400;
+
 const REFUSED: &str = "refused";
 const ABSENT: &str = "absent";
 const TIMEOUT: &str = "timeout";
@@ -237,9 +239,9 @@ impl Scrape<'_> {
                     .filter_map(|leaf| Some((leaf.parent.as_str(), leaf.span.as_ref()?)))
                     .collect();
                 self.text.gauge(
-                    "partitions_ahead_days",
-                    "Days in a row after today, until the end of next month, that have a partition in each record table; -1 if today has none.",
-                    days_ahead(&spans, &days),
+                    "partitions_ahead_seconds",
+                    "The time after today, until the end of next month, of which each record table has partitions; negative if today has none.",
+                    days_ahead(&spans, &days) * SECONDS_OF_A_DAY,
                 );
             }
             Err(error) => self.failed(WHAT, error)?,

@@ -189,8 +189,8 @@ fn doctor_knows_partitions_of_each_interval_and_those_that_are_lacking() {
         let text = String::from_utf8(text.stdout).unwrap();
         let line = text
             .lines()
-            .find_map(|line| line.strip_prefix("tracing_audit_partitions_ahead_days "));
-        line.unwrap().parse::<f64>().unwrap()
+            .find_map(|line| line.strip_prefix("tracing_audit_partitions_ahead_seconds "));
+        line.unwrap().parse::<f64>().unwrap() / 86_400.0
     };
     let until: f64 = postgres
         .psql("SELECT extract(day FROM date_trunc('month', now(), 'UTC') + interval '2 months' - date_trunc('day', now(), 'UTC')) - 1")

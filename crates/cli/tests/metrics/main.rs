@@ -215,7 +215,7 @@ fn each_login_is_told_what_it_may_read_and_what_is_left_out() {
         assert!((all.value(name) - value).abs() < 1e-9, "{name}");
     }
     let days = setting.days_ahead("2 months");
-    assert!((all.value("partitions_ahead_days") - days).abs() < 1e-9);
+    assert!((all.value("partitions_ahead_seconds") - days * 86_400.0).abs() < 1e-9);
     for age in ["newest_batch_age_seconds", "checkpoint_age_seconds"] {
         assert!((0.0..600.0).contains(&all.value(age)), "{age}");
     }
@@ -253,7 +253,7 @@ fn each_login_is_told_what_it_may_read_and_what_is_left_out() {
         for hidden in ["dead_letters", "batch_gaps", "unsealed_batches"] {
             assert!(!names.contains(hidden), "{login}: {hidden}");
         }
-        assert!((found.value("partitions_ahead_days") - days).abs() < 1e-9);
+        assert!((found.value("partitions_ahead_seconds") - days * 86_400.0).abs() < 1e-9);
     }
 }
 
@@ -296,7 +296,7 @@ fn gaps_missing_partitions_and_rows_far_from_now_are_counted() {
             "ALTER TABLE audit.prompt_runs DETACH PARTITION audit_parts.{}",
             name.trim()
         ));
-        let ahead = setting.metrics("nobody").value("partitions_ahead_days");
+        let ahead = setting.metrics("nobody").value("partitions_ahead_seconds") / 86_400.0;
         assert!((ahead - left).abs() < 1e-9, "{ahead}");
     }
 }
@@ -331,7 +331,7 @@ fn database_without_a_trail_or_without_an_answer_is_down() {
     postgres.psql("DROP SCHEMA audit");
     tracing_audit::migrate(&postgres.url()).unwrap();
     let fresh = Metrics::of(&text(&metrics(&postgres.url())));
-    assert!((fresh.value("partitions_ahead_days") + 1.0).abs() < 1e-9);
+    assert!((fresh.value("partitions_ahead_seconds") + 86_400.0).abs() < 1e-9);
     assert!(!fresh.names().contains("newest_batch_age_seconds"));
     assert!(!fresh.names().contains("checkpoint_age_seconds"));
     assert!(!fresh.names().contains("unreadable"));
