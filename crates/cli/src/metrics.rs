@@ -63,9 +63,9 @@ const GAP_EVENTS: &str = "
         WHERE id >= audit.id_at(now() - interval '1 day') AND id < audit.id_at(now() + interval '1 hour')
         ORDER BY id DESC LIMIT 50000) newest";
 
-/// Why something is left out.
 const SECONDS_OF_A_DAY: i64 = 86_400;
 
+/// Why something is left out.
 const REFUSED: &str = "refused";
 const ABSENT: &str = "absent";
 const TIMEOUT: &str = "timeout";
