@@ -254,8 +254,8 @@ impl Open {
     }
 
     fn insert(&self, mut shard: MutexGuard<'_, Shard>, number: u64, state: Box<SpanState>) {
-        if self.is_tracked.has(&state) {
-            shard.list(number);
+        if self.is_tracked.has(&state) && !shard.list(number) {
+            self.part(number).overlook();
         }
         if shard.spans.insert(number, state).is_none() {
             self.part(number).add(number);

@@ -13,7 +13,8 @@ pub(super) struct Part {
     /// How many spans have a state, by the last bits of their numbers. Written under the lock and
     /// read without it, so that a span that is not ours costs no lock: most are not.
     states: [AtomicU32; STATES],
-    /// The worker gave up some runs that it wanted to look at, since a thread held the lock.
+    /// Runs are missing among those that the worker is to look at: the list was full, or the worker gave
+    /// some up, since a thread held the lock.
     is_overlooked: AtomicBool,
     pub(super) shard: Mutex<Shard>,
 }
@@ -32,12 +33,12 @@ impl Default for Part {
 }
 
 impl Part {
-    /// Has the worker's next look be at all runs.
+    /// Has the worker's next look be at all open spans.
     pub(super) fn overlook(&self) {
         self.is_overlooked.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether some were overlooked by the last look.
+    /// Returns whether runs were overlooked since the last call.
     pub(super) fn take_overlooked(&self) -> bool {
         self.is_overlooked.swap(false, Ordering::Relaxed)
     }
@@ -74,8 +75,6 @@ pub(super) struct Shard {
     older: Vec<u64>,
     /// Memory for the next list.
     pub(super) spare: Vec<u64>,
-    /// The lists overflowed before the worker scanned them, so that some runs are missing.
-    is_overlooked: bool,
 }
 
 /// The most runs that a shard lists as young.
@@ -85,13 +84,13 @@ pub(super) const MAX_YOUNG: usize = 8_192;
 pub(super) const KEPT_CAPACITY: usize = 1_024;
 
 impl Shard {
-    /// Lists a run that has begun, for the next scan.
-    pub(super) fn list(&mut self, number: u64) {
-        if self.young.len() < MAX_YOUNG {
+    /// Lists a run that has begun, for the next scan. Returns whether there was room.
+    pub(super) fn list(&mut self, number: u64) -> bool {
+        let has_room = self.young.len() < MAX_YOUNG;
+        if has_room {
             self.young.push(number);
-        } else {
-            self.is_overlooked = true;
         }
+        has_room
     }
 
     /// Removes a span's state.
@@ -109,7 +108,7 @@ impl Shard {
         let young = std::mem::take(&mut self.spare);
         let young = std::mem::replace(&mut self.young, young);
         let mut old = std::mem::replace(&mut self.older, young);
-        if std::mem::take(&mut self.is_overlooked) || every {
+        if every {
             self.older.clear();
             old.clear();
             old.extend(self.spans.keys());
