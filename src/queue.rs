@@ -270,8 +270,15 @@ impl Queue {
     pub(crate) fn drain(&self, into: &mut Vec<Frames>) -> bool {
         self.drains.fetch_add(1, Ordering::Relaxed);
         let mut are_all = true;
+        // At the end there is nobody else to serve, and a thread that is only slow gets its moment.
+        let moments = if self.closed.load(Ordering::Relaxed) {
+            20
+        } else {
+            1
+        };
         for shard in &self.shards {
-            let Some(mut held) = lock_within_a_moment(&shard.held) else {
+            let held = (0..moments).find_map(|_| lock_within_a_moment(&shard.held));
+            let Some(mut held) = held else {
                 are_all = false;
                 continue;
             };
