@@ -129,6 +129,13 @@ class Format(unittest.TestCase):
         self.assertEqual(verify.tree_root(leaves[:7]).hex(), "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c")
         self.assertEqual(verify.tree_root(leaves).hex(), "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328")
 
+    def test_ranges_that_lie_over_each_other_have_another_root(self):
+        leaves = [hashlib.sha256(bytes([n])).digest() for n in range(4)]
+        root = verify.root_of((1, leaf) for leaf in leaves)
+        self.assertEqual(verify.root_of(verify.thinned([leaves[0], leaves[2], leaves[3]], [(1, 1, leaves[1])])), root)
+        forged = [(0, 2, leaves[0] + leaves[1]), (1, 1, leaves[1])]
+        self.assertNotEqual(verify.root_of(verify.thinned(leaves[2:], forged)), root)
+
     def test_day_of_an_id_is_that_of_the_calendar(self):
         for at in ("1970-01-01T00:00", "1970-01-31T23:59:59.999", "1999-12-31T23:59", "2000-02-29T12:00", "2024-02-29T23:59", "2026-03-01T00:00",
                    "2100-02-28T23:59", "2100-03-01T00:00", "9999-12-31T23:59:59.999"):

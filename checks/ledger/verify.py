@@ -462,7 +462,7 @@ def thinned(leaves, ranges):
     """Yields the subtrees of a tree of which some ranges of leaves are known by their full subtrees alone, with their widths."""
     rest, at = iter(leaves), 0
     for start, count, hashes in ranges:
-        for leaf in itertools.islice(rest, start - at):
+        for leaf in itertools.islice(rest, max(0, start - at)):
             yield 1, leaf
         at = start
         for place in range(0, len(hashes), 32):
