@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use testkit::Postgres;
+use testkit::trail::TRIGGERS_OFF;
 
 /// What the tests call: a batch of a program with these events, each written by `row`; and content hashes.
 const HELPERS: &str = "
@@ -25,13 +26,6 @@ const HELPERS: &str = "
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC;
     CREATE ROLE writer LOGIN; GRANT audit_writer TO writer; CREATE ROLE auditor LOGIN; GRANT audit_auditor TO auditor;
     SELECT audit.ensure_partition(t, at) FROM unnest(audit.record_tables()) t, unnest(ARRAY[now(), now() - interval '100 days']) at;";
-
-const TRIGGERS_OFF: &str = "
-    DO $$ DECLARE t regclass; BEGIN
-        FOR t IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('audit', 'audit_parts') AND c.relkind IN ('r', 'p')
-        LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', t); END LOOP;
-    END $$";
 
 const W: &str = "0b000000-0000-4000-8000-000000000001";
 

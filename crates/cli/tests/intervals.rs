@@ -12,15 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use testkit::Postgres;
-use testkit::trail::{Folder, PATIENCE, balanced, pipeline};
+use testkit::trail::{Folder, PATIENCE, TRIGGERS_OFF, balanced, pipeline};
 use tracing_audit::{Event, QueryRun};
-
-const TRIGGERS_OFF: &str = "
-    DO $$ DECLARE t regclass; BEGIN
-        FOR t IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('audit', 'audit_parts') AND c.relkind IN ('r', 'p')
-        LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', t); END LOOP;
-    END $$";
 
 fn run(url: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tracing-audit"))

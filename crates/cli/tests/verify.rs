@@ -11,18 +11,10 @@ use std::process::Command;
 
 use serde_json::Value;
 use testkit::Postgres;
-use testkit::trail::{PATIENCE, Trail};
+use testkit::trail::{PATIENCE, TRIGGERS_OFF, Trail};
 use tracing_audit::{Event, HttpRequest, NewRecord, PromptRun, QueryRun};
 
 const RECORD_TABLES: [&str; 4] = ["query_runs", "prompt_runs", "events", "activities"];
-
-/// Lets a superuser change everything.
-const TRIGGERS_OFF: &str = "
-    DO $$ DECLARE t regclass; BEGIN
-        FOR t IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('audit', 'audit_parts') AND c.relkind IN ('r', 'p')
-        LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', t); END LOOP;
-    END $$";
 
 /// Returns a trail with records of every table, of programs and of the database, all sealed.
 fn sealed_trail(records: usize) -> Trail {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use testkit::trail::{PATIENCE, Trail};
+use testkit::trail::{PATIENCE, TRIGGERS_OFF, Trail};
 use testkit::{Chance, Postgres};
 use tracing_audit::{Event, HttpRequest, NewRecord, PromptRun, QueryRun};
 use uuid::Uuid;
@@ -14,13 +14,6 @@ const RECORD_TABLES: [&str; 4] = ["query_runs", "prompt_runs", "events", "activi
 
 /// Makes another value of each type.
 const MUTATIONS: &str = include_str!("mutations.sql");
-
-const TRIGGERS_OFF: &str = "
-    DO $$ DECLARE t regclass; BEGIN
-        FOR t IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('audit', 'audit_parts') AND c.relkind IN ('r', 'p')
-        LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', t); END LOOP;
-    END $$";
 
 fn record(n: u32) -> NewRecord {
     let of = Uuid::from_u128(u128::from(n) << 64);
