@@ -169,12 +169,7 @@ fn run(case: Option<usize>, url: &str, spool: &Path) -> (f64, f64) {
     let took = pipeline_time()
         .zip(before)
         .map(|(after, before)| after.saturating_sub(before));
-    let stats = audit.stats();
-    assert_eq!(
-        (stats.dropped(), stats.accepted()),
-        (0, stats.committed()),
-        "{stats:?}"
-    );
+    benches::assert_all_committed(&audit);
     let record = took.unwrap_or_default().as_secs_f64() * 1e6 / f64::from(bursts * SPANS);
     (span, record)
 }

@@ -636,15 +636,14 @@ fn of_audit(audit: Audit) -> (Flush, Finish) {
             .expect("the records are committed");
     };
     let finish = move |_| {
-        let stats = handle.stats();
-        assert_eq!(
-            (stats.dropped(), stats.accepted()),
-            (0, stats.committed()),
-            "{stats:?}"
-        );
+        benches::assert_all_committed(&handle);
         #[cfg(feature = "otlp")]
-        if let Some(export) = stats.export() {
-            assert!(export.exported() > 0 && export.refused() == 0, "{stats:?}");
+        if let Some(export) = handle.stats().export() {
+            assert!(
+                export.exported() > 0 && export.refused() == 0,
+                "{:?}",
+                handle.stats()
+            );
         }
     };
     (Box::new(flush), Box::new(finish))

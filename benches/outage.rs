@@ -61,12 +61,7 @@ fn main() {
     }
     let drained = (audit.stats().committed() - committed) as f64 / begun.elapsed().as_secs_f64();
     audit.flush_blocking(PATIENCE).expect("all is committed");
-    let stats = audit.stats();
-    assert_eq!(
-        (stats.dropped(), stats.accepted()),
-        (0, stats.committed()),
-        "{stats:?}"
-    );
+    benches::assert_all_committed(&audit);
     println!(
         "Postgres away for {} s at {SPANS_A_SECOND} spans a second: a backlog of {backlog} records, none lost",
         outage.as_secs()

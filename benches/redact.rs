@@ -126,11 +126,6 @@ fn sustained(postgres: &Postgres, spool: &Path, rules: Rules, spans: usize) -> f
         .flush_blocking(patience)
         .expect("the records are committed");
     let took = begun.elapsed();
-    let stats = audit.stats();
-    assert_eq!(
-        (stats.dropped(), stats.accepted()),
-        (0, stats.committed()),
-        "{stats:?}"
-    );
+    benches::assert_all_committed(&audit);
     spans as f64 / took.as_secs_f64()
 }

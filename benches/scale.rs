@@ -466,11 +466,6 @@ fn trail(audit: &Audit, spans: u64, request_id: impl Fn(u64) -> String) -> Durat
     });
     audit.flush_blocking(PATIENCE).expect("all is committed");
     let took = begun.elapsed();
-    let stats = audit.stats();
-    assert_eq!(
-        (stats.dropped(), stats.accepted()),
-        (0, stats.committed()),
-        "{stats:?}"
-    );
+    benches::assert_all_committed(audit);
     took
 }

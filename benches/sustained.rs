@@ -231,12 +231,7 @@ fn trail(url: &str, spool: &Path, spans: usize, hash: bool) -> Trail {
     let cpu = benches::watch::pipeline_time()
         .zip(cpu_before)
         .map(|(after, before)| after.saturating_sub(before));
-    let stats = audit.stats();
-    assert_eq!(
-        (stats.dropped(), stats.accepted()),
-        (0, stats.committed()),
-        "{stats:?}"
-    );
+    let stats = benches::assert_all_committed(&audit);
     let batches = u32::try_from(stats.batches() - before.batches()).unwrap_or(u32::MAX);
     Trail {
         took,

@@ -472,12 +472,7 @@ fn audit(way: &str, url: &str, spool: &str, phase_us: u64) {
     audit
         .flush_blocking(PATIENCE)
         .expect("the records are committed");
-    let stats = audit.stats();
-    assert_eq!(
-        (stats.dropped(), stats.accepted()),
-        (0, stats.committed()),
-        "{stats:?}"
-    );
+    benches::assert_all_committed(&audit);
     println!("{}", own_cpu() - before);
 }
 

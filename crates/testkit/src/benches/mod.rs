@@ -10,6 +10,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use tracing_audit::{Audit, Stats};
+
 /// Whether this run is only to show that the bench works.
 pub fn is_short() -> bool {
     std::env::var_os("BENCH_SHORT").is_some_and(|short| !short.is_empty() && short != "0")
@@ -104,6 +106,18 @@ pub fn figures_folder() -> PathBuf {
         .nth(3)
         .expect("cargo has built this program");
     build_folder.join("figures")
+}
+
+/// Fails when a record was dropped or is not in Postgres.
+#[allow(clippy::must_use_candidate, reason = "most ask for nothing else")]
+pub fn assert_all_committed(audit: &Audit) -> Stats {
+    let stats = audit.stats();
+    assert_eq!(
+        (stats.dropped(), stats.accepted()),
+        (0, stats.committed()),
+        "{stats:?}"
+    );
+    stats
 }
 
 /// A folder that is removed with what is in it.

@@ -139,12 +139,7 @@ impl Installed {
             audit
                 .flush_blocking(Duration::from_mins(10))
                 .expect("the records are committed");
-            let stats = audit.stats();
-            assert_eq!(
-                (stats.dropped(), stats.accepted()),
-                (0, stats.committed()),
-                "{stats:?}"
-            );
+            super::assert_all_committed(&audit);
         }
         if let Some(provider) = self.provider {
             provider.force_flush().expect("the spans are exported");
