@@ -388,6 +388,10 @@ fn print(title: &str, lines: &[Line], figures: &[Vec<f64>]) -> f64 {
 #[cfg(feature = "otlp")]
 const COLLECTOR: &str = "TRACING_AUDIT_BENCH_COLLECTOR";
 
+/// How long a process is up before it is measured. tracing-audit needs less to find out about the processor's counter;
+/// fastrace does before `main`.
+const UP_FOR: Duration = Duration::from_millis(700);
+
 /// Measures a line once, in a process that does nothing else: nanoseconds per span, the median of some bursts. They
 /// are short, so that no queue overflows (fastrace's takes 10,240 messages of a thread, four for a span), and what takes
 /// the spans is flushed after each.
@@ -398,6 +402,8 @@ fn run((_, stack, work, threads, _): &Line, url: &str, spool: &str) -> f64 {
         _ => (15, 2_000),
     };
     let (flush, finish) = install(*stack, url, spool);
+    // As a service that has been up for a while: by then each has found out how to read its clock.
+    std::thread::sleep(UP_FOR);
     let barrier = Barrier::new(*threads as usize + 1);
     let took = Mutex::new(Duration::ZERO);
     let mut figures = Vec::new();
