@@ -6,7 +6,7 @@
 
 use std::sync::{PoisonError, TryLockError};
 
-use crate::sync::{LOOKS, Mutex, MutexGuard};
+use crate::sync::{LOOKS, Locked, Mutex, MutexGuard, PAUSE, TryLock, sleep};
 
 /// The process in which a pipeline was started.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,32 @@ impl Process {
     /// Returns whether this process was forked from that one, so that no worker runs here.
     pub(crate) fn is_forked(self) -> bool {
         std::process::id() != self.id
+    }
+
+    /// Takes a lock that is held for a moment at a time. `None`: a thread that does not exist in this process held it
+    /// during the fork.
+    #[inline]
+    pub(crate) fn hold<T>(self, lock: &TryLock<T>) -> Option<Locked<'_, T>> {
+        // The usual case.
+        lock.try_lock().or_else(|| self.hold_contended(lock))
+    }
+
+    #[cold]
+    fn hold_contended<T>(self, lock: &TryLock<T>) -> Option<Locked<'_, T>> {
+        for _ in 0..LOOKS {
+            std::hint::spin_loop();
+            if let Some(held) = lock.try_lock() {
+                return Some(held);
+            }
+        }
+        // The thread that holds it was interrupted.
+        while !self.is_forked() {
+            sleep(PAUSE);
+            if let Some(held) = lock.try_lock() {
+                return Some(held);
+            }
+        }
+        None
     }
 
     /// Locks a mutex. `None`: a thread that does not exist in this process held it during the fork,
@@ -84,5 +110,10 @@ mod tests {
         drop(held);
         assert!(process.lock(&mutex).is_some());
         assert!(Process::current().lock(&mutex).is_some());
+        let lock = TryLock::new(());
+        let held = lock.try_lock().unwrap();
+        assert!(process.hold(&lock).is_none());
+        drop(held);
+        assert!(process.hold(&lock).is_some());
     }
 }

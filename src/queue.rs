@@ -18,7 +18,6 @@
 //! measures it against `crossbeam-queue` and `crossbeam-channel`, `checks/queue` checks every
 //! interleaving of its threads.
 
-use std::sync::TryLockError;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
@@ -27,7 +26,7 @@ use crossbeam_utils::CachePadded;
 use crate::fork::Process;
 use crate::record::frames::Frames;
 use crate::sync::{
-    AtomicBool, AtomicU64, LOOKS, Mutex, MutexGuard, Ordering, PAUSE, lock_within_a_moment, sleep,
+    AtomicBool, AtomicU64, LOOKS, Locked, Ordering, PAUSE, TryLock, lock_within_a_moment, sleep,
     thread_number,
 };
 
@@ -67,7 +66,7 @@ impl std::fmt::Debug for Queue {
 
 #[derive(Default)]
 struct Shard {
-    held: Mutex<Held>,
+    held: TryLock<Held>,
     /// The number of records ever accepted. Written by the thread that holds the shard.
     accepted: AtomicU64,
 }
@@ -153,7 +152,7 @@ impl Queue {
 
     fn append(
         &self,
-        (shard, mut held): (&Shard, MutexGuard<'_, Held>),
+        (shard, mut held): (&Shard, Locked<'_, Held>),
         len: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
@@ -186,20 +185,15 @@ impl Queue {
     }
 
     /// Locks a shard with room for `len` bytes.
-    fn try_hold(&self, len: usize) -> Result<(&Shard, MutexGuard<'_, Held>), NotNow> {
+    fn try_hold(&self, len: usize) -> Result<(&Shard, Locked<'_, Held>), NotNow> {
         let mask = self.shards.len() - 1;
         let preferred = thread_number();
         let mut is_one_held = false;
         for step in 0..=mask {
             let shard = &*self.shards[(preferred + step) & mask];
-            let held = match shard.held.try_lock() {
-                Ok(held) => held,
-                // No host code runs while a shard is locked.
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {
-                    is_one_held = true;
-                    continue;
-                }
+            let Some(held) = shard.held.try_lock() else {
+                is_one_held = true;
+                continue;
             };
             // ORDERING: Relaxed; `close` has locked the shard since it was set, or a thread held it.
             if self.closed.load(Ordering::Relaxed) {
@@ -231,7 +225,7 @@ impl Queue {
         &self,
         len: usize,
         wait: Duration,
-    ) -> Result<(&Shard, MutexGuard<'_, Held>), Refused> {
+    ) -> Result<(&Shard, Locked<'_, Held>), Refused> {
         if self.process.is_forked() {
             return Err(Refused::Closed);
         }
@@ -332,7 +326,7 @@ impl Queue {
     pub(crate) fn size(&self) -> (u64, u64) {
         self.shards
             .iter()
-            .filter_map(|shard| shard.held.try_lock().ok())
+            .filter_map(|shard| shard.held.try_lock())
             .fold((0, 0), |(records, bytes), held| {
                 (records + held.records, bytes + held.bytes as u64)
             })

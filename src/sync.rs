@@ -1,28 +1,28 @@
 //! The synchronization primitives of the queue; `checks/queue` replaces them with those of a model
 //! checker.
 //!
-//! No thread blocks on a lock that a span's thread holds: unlocking a contended lock costs a
-//! wake-up system call. The worker tries again some microseconds later.
+//! What a span's thread locks is a [`TryLock`], on which no thread can block: there is nobody to wake, so that unlocking
+//! is one store, where that of a [`Mutex`] is an atomic exchange. Who finds it locked tries again, the worker some
+//! microseconds later.
 
 use std::cell::Cell;
-use std::sync::TryLockError;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::sleep;
+pub(crate) use try_lock::{Locked, TryLock};
 
-/// Locks a mutex that the application's threads hold for a moment at a time, such as a memcpy. For
-/// the worker: unlocking a mutex that another thread waits for costs a wake-up system call. `None`:
-/// the thread that holds the lock is suspended, and the worker has others to serve.
-pub(crate) fn lock_within_a_moment<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+/// Takes a lock that the application's threads hold for a moment at a time, such as a memcpy. For
+/// the worker. `None`: the thread that holds the lock is suspended, and the worker has others to
+/// serve.
+pub(crate) fn lock_within_a_moment<T>(lock: &TryLock<T>) -> Option<Locked<'_, T>> {
     for _ in 0..LOOKS {
-        match mutex.try_lock() {
-            Ok(held) => return Some(held),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => sleep(PAUSE),
+        if let Some(held) = lock.try_lock() {
+            return Some(held);
         }
+        sleep(PAUSE);
     }
     None
 }

@@ -46,6 +46,7 @@ pub(crate) mod open;
 mod settings;
 mod shard;
 pub(crate) mod span;
+mod spans;
 mod sqlstate;
 pub(crate) mod statements;
 mod stream;

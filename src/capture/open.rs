@@ -36,7 +36,7 @@ use crate::clock::Moment;
 use crate::fork::Process;
 use crate::record::encode;
 use crate::stats::{Counters, DropCause};
-use crate::sync::{self, MutexGuard, Ordering};
+use crate::sync::{self, Locked, Ordering};
 use crate::vocabulary::Kind;
 
 /// The open spans of one layer.
@@ -176,8 +176,8 @@ impl Open {
 
     /// Locks a span's shard. `None`: this process was forked while another thread held the lock.
     #[inline]
-    fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
-        self.process.lock(&self.part(number).shard)
+    fn shard(&self, number: u64) -> Option<Locked<'_, Shard>> {
+        self.process.hold(&self.part(number).shard)
     }
 
     /// Returns `false` if the span has no state; takes no lock.
@@ -206,9 +206,8 @@ impl Open {
         let Some(mut shard) = self.shard(id.into_u64()) else {
             return;
         };
-        state.late = Late::of_outermost(id.into_u64());
         if let Some((parent, metadata)) = parent {
-            if let Some(parent) = shard.spans.get(&parent.into_u64())
+            if let Some(parent) = shard.spans.get(parent.into_u64())
                 && parent.is_of(metadata)
                 && !parent.may_miss_context()
             {
@@ -234,6 +233,9 @@ impl Open {
                 shard = again;
             }
         }
+        if !state.is_enclosed() {
+            state.late = Late::of_outermost(id.into_u64());
+        }
         if state.is(Adopted::Http) {
             state.name_request();
         }
@@ -253,7 +255,7 @@ impl Open {
         }
     }
 
-    fn insert(&self, mut shard: MutexGuard<'_, Shard>, number: u64, state: Box<SpanState>) {
+    fn insert(&self, mut shard: Locked<'_, Shard>, number: u64, state: Box<SpanState>) {
         if self.is_tracked.has(&state) && !shard.list(number) {
             self.part(number).overlook();
         }
@@ -267,10 +269,7 @@ impl Open {
     /// was [forgotten](Self::forget_earlier).
     pub(crate) fn with<T>(&self, id: &Id, with: impl FnOnce(&mut SpanState) -> T) -> Option<T> {
         let number = id.into_u64();
-        self.shard(number)?
-            .spans
-            .get_mut(&number)
-            .map(|state| with(state))
+        self.shard(number)?.spans.get_mut(number).map(with)
     }
 
     /// Returns whether the span has a state.
@@ -289,7 +288,7 @@ impl Open {
     ) -> Option<T> {
         let number = id.into_u64();
         let mut shard = self.shard(number)?;
-        let state = shard.spans.get_mut(&number)?;
+        let state = shard.spans.get_mut(number)?;
         if state.is_of(metadata) {
             return Some(with(state));
         }
@@ -433,7 +432,7 @@ impl Open {
 
     /// Removes and returns the state of a span, whose shard is locked.
     fn remove(&self, shard: &mut Shard, number: u64) -> Option<Box<SpanState>> {
-        let state = shard.take(number)?;
+        let state = shard.spans.remove(number)?;
         self.part(number).remove(number);
         Some(state)
     }
@@ -480,7 +479,7 @@ impl Open {
     pub(crate) fn records(&self) -> usize {
         let of_part = |part: &Part| {
             let held = sync::lock_within_a_moment(&part.shard);
-            let states = held.iter().flat_map(|held| held.spans.values());
+            let states = held.iter().flat_map(|held| held.spans.states());
             states.filter(|state| state.kind.is_some()).count()
         };
         self.shards.iter().map(|part| of_part(part)).sum()
@@ -496,7 +495,7 @@ impl Open {
         is_last: bool,
         frame: &mut Vec<u8>,
     ) -> Option<Uuid> {
-        let state = held.spans.get_mut(&number)?;
+        let state = held.spans.get_mut(number)?;
         let kind = state.kind?;
         if !self.is_tracked.has(state) {
             return None;

@@ -3,7 +3,8 @@ use std::sync::LazyLock;
 use tracing::info_span;
 use tracing_subscriber::Registry;
 
-use super::super::shard::{KEPT_CAPACITY, MAX_YOUNG};
+use super::super::shard::MAX_YOUNG;
+use super::super::spans::KEPT_CAPACITY;
 use super::*;
 use crate::limits::Limits;
 use crate::record::encode::kind_and_id;

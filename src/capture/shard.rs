@@ -1,11 +1,9 @@
 //! A part of the table of open spans, with the runs that the worker has yet to look at.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
-use super::span::SpanState;
-use crate::sync::{Mutex, Ordering};
+use super::spans::Spans;
+use crate::sync::{Ordering, TryLock};
 
 /// A part of the table.
 #[derive(Debug)]
@@ -16,7 +14,7 @@ pub(super) struct Part {
     /// Runs are missing among those that the worker is to look at: the list was full, or the worker gave
     /// some up, since a thread held the lock.
     is_overlooked: AtomicBool,
-    pub(super) shard: Mutex<Shard>,
+    pub(super) shard: TryLock<Shard>,
 }
 
 /// Where [`Part`] counts: a thread's open spans have numbers of which the last bits mostly differ.
@@ -27,7 +25,7 @@ impl Default for Part {
         Self {
             states: [const { AtomicU32::new(0) }; STATES],
             is_overlooked: AtomicBool::new(false),
-            shard: Mutex::default(),
+            shard: TryLock::default(),
         }
     }
 }
@@ -68,7 +66,7 @@ impl Part {
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    pub(super) spans: HashMap<u64, Box<SpanState>, BuildHasherDefault<ByNumber>>,
+    pub(super) spans: Spans,
     /// Runs of tracked kinds that began since the last scan.
     pub(super) young: Vec<u64>,
     /// Runs that began between the last two scans.
@@ -80,9 +78,6 @@ pub(super) struct Shard {
 /// The most runs that a shard lists as young.
 pub(super) const MAX_YOUNG: usize = 8_192;
 
-/// The capacity, in spans, up to which a shard is not shrunk.
-pub(super) const KEPT_CAPACITY: usize = 1_024;
-
 impl Shard {
     /// Lists a run that has begun, for the next scan. Returns whether there was room.
     pub(super) fn list(&mut self, number: u64) -> bool {
@@ -91,15 +86,6 @@ impl Shard {
             self.young.push(number);
         }
         has_room
-    }
-
-    /// Removes a span's state.
-    pub(super) fn take(&mut self, number: u64) -> Option<Box<SpanState>> {
-        let state = self.spans.remove(&number);
-        if self.spans.is_empty() && self.spans.capacity() > KEPT_CAPACITY {
-            self.spans.shrink_to(KEPT_CAPACITY / 2);
-        }
-        state
     }
 
     /// Returns the runs that began before the last scan, or every span; the next scan gets the
@@ -111,29 +97,8 @@ impl Shard {
         if every {
             self.older.clear();
             old.clear();
-            old.extend(self.spans.keys());
+            old.extend(self.spans.numbers());
         }
         old
-    }
-}
-
-/// Hashes the number of a span.
-#[derive(Debug, Default)]
-pub(super) struct ByNumber(u64);
-
-impl Hasher for ByNumber {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ (product >> 32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

@@ -389,6 +389,11 @@ impl SpanState {
         matches!(self.evidence, Evidence::Ok | Evidence::Err)
     }
 
+    /// Returns whether it has inherited from an enclosing span.
+    pub(super) fn is_enclosed(&self) -> bool {
+        self.is_enclosed
+    }
+
     /// Returns whether a field may have been recorded on an enclosing span since this one inherited
     /// from it.
     pub(crate) fn may_miss_context(&self) -> bool {

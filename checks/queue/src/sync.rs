@@ -5,6 +5,17 @@ use std::time::Duration;
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::MutexGuard as Locked;
+
+/// The lock of the crate `try-lock`.
+#[derive(Default)]
+pub(crate) struct TryLock<T>(Mutex<T>);
+
+impl<T> TryLock<T> {
+    pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
+        self.0.try_lock().ok()
+    }
+}
 
 loom::thread_local! {
     static NUMBER: Cell<usize> = Cell::new(0);
@@ -36,10 +47,10 @@ pub(crate) fn suspend_one(is_one: bool) {
 }
 
 /// A moment is as long as any thread takes that is not suspended.
-pub(crate) fn lock_within_a_moment<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub(crate) fn lock_within_a_moment<T>(lock: &TryLock<T>) -> Option<Locked<'_, T>> {
     if IS_ONE_SUSPENDED.load(std::sync::atomic::Ordering::SeqCst) {
-        return mutex.try_lock().ok();
+        return lock.try_lock();
     }
-    let held = mutex.lock();
+    let held = lock.0.lock();
     Some(held.unwrap_or_else(std::sync::PoisonError::into_inner))
 }
