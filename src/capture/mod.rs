@@ -43,6 +43,7 @@ pub(crate) mod host;
 mod late;
 pub(crate) mod lookup;
 pub(crate) mod open;
+pub(crate) mod returned;
 mod settings;
 mod shard;
 pub(crate) mod span;

@@ -250,12 +250,7 @@ impl SpanState {
     pub(crate) fn record_plain(&mut self, values: &Record<'_>) -> bool {
         let Some(plan) = &self.plan else { return false };
         let context = self.buffers.context.len();
-        // Excess over the limit is removed afterwards, so that superseded values go first.
-        let limits = Limits {
-            record_bytes: self.limits.record_bytes.saturating_add(self.buffers.len()),
-            ..self.limits
-        };
-        let mut visitor = Visitor::plain(plan, &limits, &mut self.buffers);
+        let mut visitor = Visitor::plain(plan, &self.limits, &mut self.buffers);
         values.record(&mut visitor);
         let (saw_result, has_left) = (visitor.saw_result, visitor.has_left);
         let saw_status = visitor.saw_status;

@@ -13,7 +13,7 @@ use super::translate::{Given, Translate, Translation};
 use crate::limits::Limits;
 use crate::record::buffers::{Buffers, Written};
 use crate::record::debug_text::{self, Doubt};
-use crate::record::encode::{self, Evidence, Key, ty};
+use crate::record::encode::{self, Key, ty};
 use crate::vocabulary::{Field, PARAMETERS};
 
 /// The most bytes of text that are copied under a lock; longer text may have to be cut and hashed.
@@ -25,6 +25,8 @@ pub(crate) struct Visitor<'a> {
     limits: &'a Limits,
     out: &'a mut Buffers,
     takes: Takes,
+    /// How much more than the limit the record may have for now.
+    beyond: usize,
     /// Whether a field was seen that is evidence of success when it is recorded late.
     pub(crate) saw_result: bool,
     /// Whether a status was seen.
@@ -50,9 +52,14 @@ impl<'a> Visitor<'a> {
     }
 
     /// Creates a visitor that writes the values that need only a copy, and notes if there are
-    /// others.
+    /// others. What the buffers have by now does not count for the record's limit: excess is to be
+    /// removed afterwards, so that superseded values go first.
+    #[inline]
     pub(crate) fn plain(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
-        Self::that_takes(Takes::Plain, plan, limits, out)
+        Self {
+            beyond: out.len(),
+            ..Self::that_takes(Takes::Plain, plan, limits, out)
+        }
     }
 
     /// Creates a visitor that writes the values that [`plain`](Self::plain) skips.
@@ -60,12 +67,14 @@ impl<'a> Visitor<'a> {
         Self::that_takes(Takes::Rest, plan, limits, out)
     }
 
+    #[inline]
     fn that_takes(takes: Takes, plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
         Self {
             plan,
             limits,
             out,
             takes,
+            beyond: 0,
             saw_result: false,
             saw_status: false,
             has_left: false,
@@ -132,26 +141,53 @@ impl<'a> Visitor<'a> {
         field: &TracingField,
         ty: u8,
         value: [u8; N],
-        given: Given<'_>,
+        given: impl FnOnce() -> Given<'static>,
     ) {
-        let translated = |this: &mut Self, translate| this.translate(translate, given);
-        if let Some(key) = self.key(field, translated)
-            && self.takes(true)
+        // The usual case.
+        if let Slot::Field(known) = self.plan.slot(field.index())
+            && self.takes != Takes::Rest
         {
-            self.out.fixed(key, ty, value, self.limits);
-            self.saw(key);
+            self.write_fixed(Key::Field(known), ty, value);
+        } else {
+            let translated = |this: &mut Self, translate| this.translate(translate, given());
+            if let Some(key) = self.key(field, translated)
+                && self.takes(true)
+            {
+                self.write_fixed(key, ty, value);
+            }
         }
     }
 
+    #[inline]
+    fn write_fixed<const N: usize>(&mut self, key: Key<'_>, ty: u8, value: [u8; N]) {
+        if !self.out.short_fixed(key, ty, value, self.limits) {
+            self.out.fixed(key, ty, value, &self.limits());
+        }
+        self.saw(key);
+    }
+
     fn bytes(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
+        // The usual case.
+        if let Slot::Field(known) = self.plan.slot(field.index())
+            && self.takes != Takes::Rest
+            && self
+                .out
+                .short_text(Key::Field(known), ty, value, self.limits)
+        {
+            self.saw(Key::Field(known));
+        } else {
+            self.bytes_of_any(field, ty, value);
+        }
+    }
+
+    #[cold]
+    fn bytes_of_any(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
         let is_plain = value.len() <= PLAIN_BYTES.min(self.limits.field_bytes);
         match self.plan.slot(field.index()) {
-            // The usual case.
             Slot::Field(field) => {
                 if self.takes(is_plain) {
-                    self.out.text(Key::Field(field), ty, value, self.limits);
-                    self.saw_result |= field.is_result();
-                    self.saw_status |= field == Field::Status;
+                    self.out.text(Key::Field(field), ty, value, &self.limits());
+                    self.saw(Key::Field(field));
                 }
             }
             Slot::Extra => self.extra(field.name(), ty, value, is_plain),
@@ -171,10 +207,19 @@ impl<'a> Visitor<'a> {
 
     fn extra(&mut self, name: &str, ty: u8, value: &[u8], is_plain: bool) {
         if self.takes(is_plain) {
-            self.out.text(Key::Extra(name), ty, value, self.limits);
+            self.out.text(Key::Extra(name), ty, value, &self.limits());
         }
     }
 
+    /// Returns the limits that count for now.
+    fn limits(&self) -> Limits {
+        Limits {
+            record_bytes: self.limits.record_bytes.saturating_add(self.beyond),
+            ..*self.limits
+        }
+    }
+
+    #[inline]
     fn saw(&mut self, key: Key<'_>) {
         if let Key::Field(field) = key {
             self.saw_result |= field.is_result();
@@ -185,31 +230,31 @@ impl<'a> Visitor<'a> {
 
 impl Visit for Visitor<'_> {
     fn record_f64(&mut self, field: &TracingField, value: f64) {
-        self.fixed(field, ty::F64, value.to_le_bytes(), Given::Float(value));
+        self.fixed(field, ty::F64, value.to_le_bytes(), || Given::Float(value));
     }
 
     fn record_i64(&mut self, field: &TracingField, value: i64) {
-        self.fixed(field, ty::I64, value.to_le_bytes(), Given::Int(value));
+        self.fixed(field, ty::I64, value.to_le_bytes(), || Given::Int(value));
     }
 
     fn record_u64(&mut self, field: &TracingField, value: u64) {
-        let given = Given::Int(i64::try_from(value).unwrap_or(i64::MAX));
+        let given = || Given::Int(i64::try_from(value).unwrap_or(i64::MAX));
         self.fixed(field, ty::U64, value.to_le_bytes(), given);
     }
 
     fn record_i128(&mut self, field: &TracingField, value: i128) {
         let bound = if value < 0 { i64::MIN } else { i64::MAX };
-        let given = Given::Int(i64::try_from(value).unwrap_or(bound));
+        let given = || Given::Int(i64::try_from(value).unwrap_or(bound));
         self.fixed(field, ty::I128, value.to_le_bytes(), given);
     }
 
     fn record_u128(&mut self, field: &TracingField, value: u128) {
-        let given = Given::Int(i64::try_from(value).unwrap_or(i64::MAX));
+        let given = || Given::Int(i64::try_from(value).unwrap_or(i64::MAX));
         self.fixed(field, ty::U128, value.to_le_bytes(), given);
     }
 
     fn record_bool(&mut self, field: &TracingField, value: bool) {
-        self.fixed(field, ty::BOOL, [u8::from(value)], Given::Bool(value));
+        self.fixed(field, ty::BOOL, [u8::from(value)], || Given::Bool(value));
     }
 
     fn record_str(&mut self, field: &TracingField, value: &str) {
@@ -475,83 +520,5 @@ impl fmt::Write for Bounded<'_> {
         }
         // An error stops formatting that would take very long.
         if is_stopped { Err(fmt::Error) } else { Ok(()) }
-    }
-}
-
-/// The evidence in the value that an instrumented function returned. `ret` alone reports an `Err`
-/// in the same event as any other value, so that only the text tells them apart: it begins with
-/// `Err(`, or has it where an inner value begins, as `Some(Err(…))` does. No more of the value is
-/// formatted than is checked.
-#[derive(Debug, Default)]
-pub(crate) struct Returned {
-    seen: usize,
-    /// How many bytes of `Err(` were matched last.
-    matched: usize,
-    last: u8,
-    is_in_string: bool,
-    is_escaped: bool,
-    /// The position where it was found first.
-    err_at: Option<usize>,
-}
-
-/// How many bytes of a returned value are checked.
-const RETURNED_BYTES: usize = 1024;
-
-impl Returned {
-    pub(crate) fn evidence(&self) -> Evidence {
-        match self.err_at {
-            Some(0) => Evidence::Err,
-            Some(_) => Evidence::Nested,
-            None => Evidence::Ok,
-        }
-    }
-
-    fn see(&mut self, byte: u8) {
-        const ERR: &[u8] = b"Err(";
-        if self.is_in_string {
-            let is_quote = byte == b'"' && !self.is_escaped;
-            self.is_escaped = byte == b'\\' && !self.is_escaped;
-            self.is_in_string = !is_quote;
-        } else if byte == b'"' && self.last != b'\'' {
-            self.is_in_string = true;
-            self.matched = 0;
-        } else if byte == ERR[self.matched] && (self.matched > 0 || !is_of_name(self.last)) {
-            self.matched += 1;
-            if self.matched == ERR.len() {
-                self.err_at.get_or_insert(self.seen + 1 - ERR.len());
-                self.matched = 0;
-            }
-        } else {
-            self.matched = 0;
-        }
-        self.last = byte;
-        self.seen += 1;
-    }
-}
-
-/// Returns whether a byte may be part of a name.
-fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
-}
-
-impl fmt::Write for Returned {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            // An error stops the formatting.
-            if self.seen == RETURNED_BYTES || self.err_at.is_some() {
-                return Err(fmt::Error);
-            }
-            self.see(byte);
-        }
-        Ok(())
-    }
-}
-
-impl Visit for Returned {
-    fn record_str(&mut self, _: &TracingField, _: &str) {}
-
-    fn record_debug(&mut self, _: &TracingField, value: &dyn fmt::Debug) {
-        // The host's code may fail or panic; what it wrote until then counts.
-        let _ = catch_unwind(AssertUnwindSafe(|| write!(self, "{value:?}")));
     }
 }

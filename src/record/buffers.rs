@@ -198,6 +198,27 @@ impl Buffers {
         }
     }
 
+    /// Writes a value of a fixed size if there is room for it in the record. Returns whether there is.
+    #[inline]
+    pub(crate) fn short_fixed<const N: usize>(
+        &mut self,
+        key: Key<'_>,
+        ty: u8,
+        value: [u8; N],
+        limits: &Limits,
+    ) -> bool {
+        let is_within = self.has_room(N, limits);
+        if is_within {
+            encode::fixed(self.of(key), key, ty, value);
+        }
+        is_within
+    }
+
+    #[inline]
+    fn has_room(&self, len: usize, limits: &Limits) -> bool {
+        len <= limits.record_bytes.saturating_sub(self.len())
+    }
+
     /// Writes a value of a fixed size.
     pub(crate) fn fixed<const N: usize>(
         &mut self,
@@ -213,20 +234,28 @@ impl Buffers {
         }
     }
 
-    /// Writes text, JSON text or bytes, cut to the limit.
+    /// Writes text, JSON text or bytes if it is within the limit of whatever field it is. Returns whether it is.
     #[inline]
-    pub(crate) fn text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
-        // Whatever field it is.
+    pub(crate) fn short_text(
+        &mut self,
+        key: Key<'_>,
+        ty: u8,
+        value: &[u8],
+        limits: &Limits,
+    ) -> bool {
         let is_within = value.len() <= limits.key_bytes.min(limits.field_bytes)
-            && value.len() <= limits.record_bytes.saturating_sub(self.len());
+            && self.has_room(value.len(), limits);
         if is_within {
             encode::whole_text(self.of(key), key, ty, value);
-        } else {
-            self.long_text(key, ty, value, limits);
         }
+        is_within
     }
 
-    fn long_text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
+    /// Writes text, JSON text or bytes, cut to the limit.
+    pub(crate) fn text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
+        if self.short_text(key, ty, value, limits) {
+            return;
+        }
         let limit = self.limit(key, limits);
         if value.len() <= limit {
             encode::whole_text(self.of(key), key, ty, value);

@@ -228,27 +228,18 @@ fn frame_of(
     context: &[u8],
     body: &[u8],
 ) {
-    // Assembled first, then appended at once: every span passes through here.
+    // Assembled first, at places that the compiler knows, then appended at once: every span passes through here.
     let mut head = [0; HEADER_BYTES];
-    let mut rest = &mut head[..];
-    for part in [
-        &[
-            VERSION,
-            frame_type,
-            header.kind.code(),
-            header.evidence as u8,
-        ][..],
-        header.id.as_bytes(),
-        header.parent.as_bytes(),
-        header.root.as_bytes(),
-        &header.started_us.to_le_bytes(),
-        &header.duration_us.to_le_bytes(),
-        &length(inherited.len()),
-    ] {
-        let (place, after) = rest.split_at_mut(part.len());
-        place.copy_from_slice(part);
-        rest = after;
-    }
+    head[0] = VERSION;
+    head[1] = frame_type;
+    head[2] = header.kind.code();
+    head[EVIDENCE_AT] = header.evidence as u8;
+    head[4..20].copy_from_slice(header.id.as_bytes());
+    head[20..36].copy_from_slice(header.parent.as_bytes());
+    head[36..52].copy_from_slice(header.root.as_bytes());
+    head[52..DURATION_AT].copy_from_slice(&header.started_us.to_le_bytes());
+    head[DURATION_AT..68].copy_from_slice(&header.duration_us.to_le_bytes());
+    head[68..].copy_from_slice(&length(inherited.len()));
     out.reserve(frame_len(inherited, context, body));
     out.extend_from_slice(&head);
     out.extend_from_slice(inherited);
@@ -270,13 +261,28 @@ impl Key<'_> {
             Key::Field(field) => out.extend_from_slice(&[field.code(), ty]),
             Key::Extra(name) => {
                 // A name comes from source code; one of 64 KiB is cut rather than refused.
-                let name = &name.as_bytes()[..name.floor_char_boundary(usize::from(u16::MAX))];
-                out.extend_from_slice(&[EXTRA, ty]);
-                out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
-                out.extend_from_slice(name);
+                let (name, len) = match u16::try_from(name.len()) {
+                    Ok(len) => (name, len),
+                    Err(_) => cut_name(name),
+                };
+                let [l0, l1] = len.to_le_bytes();
+                append(out, [EXTRA, ty, l0, l1], name.as_bytes());
             }
         }
     }
+}
+
+#[cold]
+fn cut_name(name: &str) -> (&str, u16) {
+    let name = &name[..name.floor_char_boundary(usize::from(u16::MAX))];
+    (name, u16::try_from(name.len()).unwrap_or(u16::MAX))
+}
+
+#[inline]
+fn append<const N: usize>(out: &mut Vec<u8>, head: [u8; N], value: &[u8]) {
+    out.reserve(N + value.len());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(value);
 }
 
 /// Encodes a length. Limits keep every value far below 4 GiB.
@@ -288,12 +294,11 @@ fn length(len: usize) -> [u8; 4] {
 #[inline]
 pub(crate) fn fixed<const N: usize>(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: [u8; N]) {
     if let Key::Field(field) = key {
-        out.reserve(2 + N);
-        out.extend_from_slice(&[field.code(), ty]);
+        append(out, [field.code(), ty], &value);
     } else {
         key.put(out, ty);
+        out.extend_from_slice(&value);
     }
-    out.extend_from_slice(&value);
 }
 
 /// Appends an entry of text, JSON text or bytes. A value over `limit` bytes is cut, and a second
@@ -313,15 +318,16 @@ pub(crate) fn text(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: &[u8], limit:
 /// Appends an entry of text, JSON text or bytes that is within its limit.
 #[inline]
 pub(crate) fn whole_text(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: &[u8]) {
-    let [l0, l1, l2, l3] = length(value.len());
     if let Key::Field(field) = key {
-        out.reserve(6 + value.len());
-        out.extend_from_slice(&[field.code(), ty, l0, l1, l2, l3]);
+        // Put together in a register.
+        let len = u64::from(u32::try_from(value.len()).unwrap_or(u32::MAX));
+        let head = len << 16 | u64::from(ty) << 8 | u64::from(field.code());
+        let [head @ .., _, _] = head.to_le_bytes();
+        append::<6>(out, head, value);
     } else {
         key.put(out, ty);
-        out.extend_from_slice(&[l0, l1, l2, l3]);
+        append(out, length(value.len()), value);
     }
-    out.extend_from_slice(value);
 }
 
 /// Appends the entry that marks the field's last value as cut.
