@@ -1,5 +1,5 @@
-//! The columns of an export: the union of those of the record tables, in an order in which each
-//! table's own come in that of the table.
+//! The columns of an export: the union of those of the record tables, what belongs together side by
+//! side. The tables have an order of their own, which saves room.
 
 use tracing_audit::__program::Table;
 use tracing_audit::Kind;
