@@ -1,5 +1,5 @@
-//! The columns of an export: the union of those of the record tables, what belongs together side by
-//! side. The tables have an order of their own, which saves room.
+//! The columns of an export: the union of those of the record tables, in an order in which each
+//! table's own come in that of the table.
 
 use tracing_audit::__program::Table;
 use tracing_audit::Kind;
@@ -81,62 +81,72 @@ impl Column {
 pub(crate) const COLUMNS: [Column; 46] = [
     column("id", Type::Uuid, ALL),
     column("tenant_id", Type::Uuid, ALL),
-    column("user_id", Type::Text, ALL),
-    column("user_role", Type::Text, ALL),
     column("agent_id", Type::Uuid, ALL),
-    column("request_id", Type::Text, ALL),
     column("llm_session_id", Type::Uuid, ALL),
-    column("conversation_id", Type::Text, ALL),
     column("parent_id", Type::Uuid, ALL),
-    column("trace_id", Type::Text, ALL),
-    column("span_id", Type::Text, ALL),
-    column("service_name", Type::Text, ALL),
     column("datasource_id", Type::Uuid, QUERY),
-    column("question_text", Type::Text, QUERY),
-    column("sql_text", Type::Text, QUERY),
-    column("sql_summary", Type::Text, QUERY),
-    column("row_count", Type::Int4, QUERY),
-    column("rows_affected", Type::Int4, QUERY),
-    column("model_name", Type::Text, PROMPT),
-    column("provider", Type::Text, PROMPT),
-    column("prompt_template_name", Type::Text, PROMPT),
-    column("prompt_template_version", Type::Int4, PROMPT),
-    column("rendered_prompt", Type::Text, PROMPT),
-    column("response_text", Type::Text, PROMPT),
-    column("role", Type::Text, PROMPT),
-    column("input_token_count", Type::Int4, PROMPT),
-    column("output_token_count", Type::Int4, PROMPT),
-    column("action_type", Type::Text, EVENT),
-    column("target_type", Type::Text, EVENT),
-    column("target_id", Type::Text, EVENT),
-    column("input_summary", Type::Text, EVENT),
-    column("output_summary", Type::Text, EVENT),
-    column("status", Type::Text, ALL),
-    column("error_code", Type::Text, ALL),
-    column("error_message", Type::Text, ALL),
+    column("writer_id", Type::Uuid, ALL),
+    column("seq", Type::Int8, ALL),
     column("started_at", Type::Time, QUERY),
     column("created_at", Type::Time, PROMPT | EVENT),
     column("finished_at", Type::Time, RUN),
     column("duration_ms", Type::Int8, RUN),
     column("latency_ms", Type::Int8, EVENT),
+    column("row_count", Type::Int4, QUERY),
+    column("rows_affected", Type::Int4, QUERY),
+    column("prompt_template_version", Type::Int4, PROMPT),
+    column("input_token_count", Type::Int4, PROMPT),
+    column("output_token_count", Type::Int4, PROMPT),
+    column("status", Type::Text, ALL),
+    column("user_id", Type::Text, ALL),
+    column("user_role", Type::Text, ALL),
+    column("request_id", Type::Text, ALL),
+    column("conversation_id", Type::Text, ALL),
+    column("trace_id", Type::Text, ALL),
+    column("span_id", Type::Text, ALL),
+    column("service_name", Type::Text, ALL),
+    column("question_text", Type::Text, QUERY),
+    column("sql_text", Type::Text, QUERY),
+    column("sql_summary", Type::Text, QUERY),
+    column("model_name", Type::Text, PROMPT),
+    column("provider", Type::Text, PROMPT),
+    column("prompt_template_name", Type::Text, PROMPT),
+    column("rendered_prompt", Type::Text, PROMPT),
+    column("response_text", Type::Text, PROMPT),
+    column("role", Type::Text, PROMPT),
+    column("action_type", Type::Text, EVENT),
+    column("target_type", Type::Text, EVENT),
+    column("target_id", Type::Text, EVENT),
+    column("input_summary", Type::Text, EVENT),
+    column("output_summary", Type::Text, EVENT),
+    column("error_code", Type::Text, ALL),
+    column("error_message", Type::Text, ALL),
     column("metadata", Type::Json, ALL),
     column("problems", Type::Texts, ALL),
     column("redactions", Type::Texts, ALL),
-    column("writer_id", Type::Uuid, ALL),
-    column("seq", Type::Int8, ALL),
     column("salt", Type::Bytes, ALL),
 ];
 
 pub(crate) const ID: usize = at("id");
 pub(crate) const TENANT_ID: usize = at("tenant_id");
+pub(crate) const AGENT_ID: usize = at("agent_id");
+pub(crate) const PARENT_ID: usize = at("parent_id");
+pub(crate) const DATASOURCE_ID: usize = at("datasource_id");
+pub(crate) const WRITER_ID: usize = at("writer_id");
+pub(crate) const SEQ: usize = at("seq");
+pub(crate) const STARTED_AT: usize = at("started_at");
+pub(crate) const CREATED_AT: usize = at("created_at");
+pub(crate) const FINISHED_AT: usize = at("finished_at");
+pub(crate) const DURATION_MS: usize = at("duration_ms");
+pub(crate) const LATENCY_MS: usize = at("latency_ms");
+pub(crate) const INPUT_TOKEN_COUNT: usize = at("input_token_count");
+pub(crate) const OUTPUT_TOKEN_COUNT: usize = at("output_token_count");
+pub(crate) const STATUS: usize = at("status");
 pub(crate) const USER_ID: usize = at("user_id");
 pub(crate) const USER_ROLE: usize = at("user_role");
-pub(crate) const AGENT_ID: usize = at("agent_id");
 pub(crate) const REQUEST_ID: usize = at("request_id");
 pub(crate) const CONVERSATION_ID: usize = at("conversation_id");
-pub(crate) const PARENT_ID: usize = at("parent_id");
 pub(crate) const SERVICE_NAME: usize = at("service_name");
-pub(crate) const DATASOURCE_ID: usize = at("datasource_id");
 pub(crate) const QUESTION_TEXT: usize = at("question_text");
 pub(crate) const SQL_TEXT: usize = at("sql_text");
 pub(crate) const SQL_SUMMARY: usize = at("sql_summary");
@@ -145,23 +155,13 @@ pub(crate) const PROVIDER: usize = at("provider");
 pub(crate) const PROMPT_TEMPLATE_NAME: usize = at("prompt_template_name");
 pub(crate) const RENDERED_PROMPT: usize = at("rendered_prompt");
 pub(crate) const ROLE: usize = at("role");
-pub(crate) const INPUT_TOKEN_COUNT: usize = at("input_token_count");
-pub(crate) const OUTPUT_TOKEN_COUNT: usize = at("output_token_count");
 pub(crate) const ACTION_TYPE: usize = at("action_type");
 pub(crate) const TARGET_TYPE: usize = at("target_type");
 pub(crate) const TARGET_ID: usize = at("target_id");
 pub(crate) const INPUT_SUMMARY: usize = at("input_summary");
-pub(crate) const STATUS: usize = at("status");
 pub(crate) const ERROR_CODE: usize = at("error_code");
 pub(crate) const ERROR_MESSAGE: usize = at("error_message");
-pub(crate) const STARTED_AT: usize = at("started_at");
-pub(crate) const CREATED_AT: usize = at("created_at");
-pub(crate) const FINISHED_AT: usize = at("finished_at");
-pub(crate) const DURATION_MS: usize = at("duration_ms");
-pub(crate) const LATENCY_MS: usize = at("latency_ms");
 pub(crate) const METADATA: usize = at("metadata");
-pub(crate) const WRITER_ID: usize = at("writer_id");
-pub(crate) const SEQ: usize = at("seq");
 
 const fn column(name: &'static str, ty: Type, kinds: u8) -> Column {
     Column { name, ty, kinds }
