@@ -19,7 +19,7 @@ use sqlx_core::logger::QueryLogger;
 use sqlx_core::sql_str::SqlSafeStr as _;
 use testkit::Postgres;
 use testkit::benches;
-use testkit::benches::peers::{self, Another, CountLines, Discard};
+use testkit::benches::peers::{self, Another, CountLines, Discard, OfRequests};
 use testkit::benches::traffic::{self, DATASOURCE, QUESTIONS, REQUESTS, USER};
 use testkit::benches::watch::Watch;
 use tracing_audit::{Adopt, Audit};
@@ -40,6 +40,9 @@ enum Stack {
     /// A layer that wants every span and does nothing with it.
     Another,
     AnotherAudit,
+    /// That layer with a filter of its own, alone and beside one without.
+    Filtered,
+    AnotherFiltered,
     /// A line of JSON for each span, which a thread of its own writes into a file.
     Json,
     Fastrace,
@@ -148,6 +151,13 @@ const TABLES: &[(&str, &[Line])] = &[
                 1,
                 Some(3),
             ),
+            (
+                "Registry + another + one with a filter",
+                Stack::AnotherFiltered,
+                Work::NotAudited,
+                1,
+                Some(3),
+            ),
         ],
     ),
     (
@@ -156,6 +166,13 @@ const TABLES: &[(&str, &[Line])] = &[
             (BARE, Stack::Registry, Work::Context, 1, None),
             (OURS, Stack::Audit, Work::Context, 1, Some(0)),
             (OTEL, Stack::OpenTelemetry, Work::Context, 1, Some(0)),
+            (
+                "Registry + another with a filter",
+                Stack::Filtered,
+                Work::Context,
+                1,
+                Some(0),
+            ),
         ],
     ),
     (
@@ -565,6 +582,13 @@ fn install(stack: Stack, url: &str, spool: &str) -> (Flush, Finish) {
     match stack {
         Stack::Registry => tracing_subscriber::registry().init(),
         Stack::Another => tracing_subscriber::registry().with(Another).init(),
+        Stack::Filtered => tracing_subscriber::registry()
+            .with(Another.with_filter(OfRequests))
+            .init(),
+        Stack::AnotherFiltered => tracing_subscriber::registry()
+            .with(Another)
+            .with(Another.with_filter(OfRequests))
+            .init(),
         Stack::Audit => {
             let audit = start();
             tracing_subscriber::registry().with(audit.layer()).init();

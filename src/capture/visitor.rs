@@ -180,7 +180,7 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn bytes_of_any(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
         let is_plain = value.len() <= PLAIN_BYTES.min(self.limits.field_bytes);
         match self.plan.slot(field.index()) {

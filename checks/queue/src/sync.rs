@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+pub(crate) use loom::sync::MutexGuard as Locked;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
-pub(crate) use loom::sync::MutexGuard as Locked;
 
 /// The lock of the crate `try-lock`.
 #[derive(Default)]

@@ -17,10 +17,17 @@ pub fn is_short() -> bool {
     std::env::var_os("BENCH_SHORT").is_some_and(|short| !short.is_empty() && short != "0")
 }
 
+/// How often each case is measured: 13 times, or as `BENCH_ROUNDS` says.
+fn rounds() -> u32 {
+    let said = std::env::var("BENCH_ROUNDS").ok();
+    let said = said.and_then(|rounds| rounds.parse().ok());
+    said.unwrap_or(if is_short() { 1 } else { 13 })
+}
+
 /// Measures every case once a round, every other round in reverse order, so that what the machine does besides comes
 /// to all of them. Returns each case's figures, by round.
 pub fn alternate<T>(cases: &[T], mut measure: impl FnMut(&T) -> f64) -> Vec<Vec<f64>> {
-    let rounds = if is_short() { 1 } else { 13 };
+    let rounds = rounds();
     let mut figures = vec![Vec::new(); cases.len()];
     for round in 1..=rounds {
         let begun = Instant::now();

@@ -10,9 +10,11 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanData, SpanExporter,
 };
-use tracing::Subscriber;
+use tracing::subscriber::Interest;
+use tracing::{Metadata, Subscriber};
 use tracing_audit::Audit;
 use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::prelude::*;
 
 /// Spans taken so far, by a peer that says so.
@@ -72,10 +74,29 @@ pub fn opentelemetry() -> (SdkTracerProvider, SdkTracer) {
 }
 
 /// A layer such as an application has besides: it wants every span and does nothing with it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Another;
 
 impl<S: Subscriber> Layer<S> for Another {}
+
+/// A filter of one layer, which wants the spans of requests, and for each new one is asked anew, as that of tracing-audit is: what
+/// tracing-subscriber takes for such a layer, whatever the layer does.
+#[derive(Clone, Copy, Debug)]
+pub struct OfRequests;
+
+impl<S> Filter<S> for OfRequests {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        metadata.name() == "request"
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.name() == "request" {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
+    }
+}
 
 /// What takes the spans of a process: the Registry with a layer that does nothing, or with one more. By itself the Registry
 /// never forgets a span that is closed: it does so when the layers have been told.
