@@ -110,7 +110,7 @@ mod tests {
         drop(held);
         assert!(process.lock(&mutex).is_some());
         assert!(Process::current().lock(&mutex).is_some());
-        let lock = TryLock::new(());
+        let lock = TryLock::<()>::default();
         let held = lock.try_lock().unwrap();
         assert!(process.hold(&lock).is_none());
         drop(held);

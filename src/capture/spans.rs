@@ -47,12 +47,12 @@ impl Spans {
     pub(super) fn insert(&mut self, number: u64, state: Box<SpanState>) -> Option<Box<SpanState>> {
         let place = &mut self.places[place(number)];
         match place {
-            None if self.others.is_empty() => {
+            // One may be in the map for this number, although the place is free by now.
+            None if !self.others.contains_key(&number) => {
                 *place = Some((number, state));
                 None
             }
             Some((there, before)) if *there == number => Some(std::mem::replace(before, state)),
-            // One may be in the map for this number, although the place is free by now.
             _ => self.others.insert(number, state),
         }
     }

@@ -7,7 +7,8 @@ pub(crate) use loom::sync::MutexGuard as Locked;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 
-/// The lock of the crate `try-lock`.
+/// In place of the crate `try-lock`, with the same calls. loom's has a full fence at each end, where that one acquires and
+/// releases alone: nothing of the queue may rely on more, as a flag would that is looked at after a lock was released.
 #[derive(Default)]
 pub(crate) struct TryLock<T>(Mutex<T>);
 

@@ -185,6 +185,13 @@ const TABLES: &[Case] = &[
         undone: AsAdvised,
         found: &["warning indexes audit_parts.events_default"],
     },
+    Case {
+        // As an interrupted REINDEX CONCURRENTLY leaves it.
+        done: "CREATE INDEX events_default_pkey_ccnew1 ON audit_parts.events_default (request_id, tenant_id);
+            UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'audit_parts.events_default_pkey_ccnew1'::regclass",
+        undone: AsAdvised,
+        found: &["warning indexes audit_parts.events_default"],
+    },
 ];
 
 const PARTITIONS: &[Case] = &[
