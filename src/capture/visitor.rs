@@ -143,27 +143,15 @@ impl<'a> Visitor<'a> {
         value: [u8; N],
         given: impl FnOnce() -> Given<'static>,
     ) {
-        // The usual case.
-        if let Slot::Field(known) = self.plan.slot(field.index())
-            && self.takes != Takes::Rest
+        let translated = |this: &mut Self, translate| this.translate(translate, given());
+        if let Some(key) = self.key(field, translated)
+            && self.takes(true)
         {
-            self.write_fixed(Key::Field(known), ty, value);
-        } else {
-            let translated = |this: &mut Self, translate| this.translate(translate, given());
-            if let Some(key) = self.key(field, translated)
-                && self.takes(true)
-            {
-                self.write_fixed(key, ty, value);
+            if !self.out.short_fixed(key, ty, value, self.limits) {
+                self.out.fixed(key, ty, value, &self.limits());
             }
+            self.saw(key);
         }
-    }
-
-    #[inline]
-    fn write_fixed<const N: usize>(&mut self, key: Key<'_>, ty: u8, value: [u8; N]) {
-        if !self.out.short_fixed(key, ty, value, self.limits) {
-            self.out.fixed(key, ty, value, &self.limits());
-        }
-        self.saw(key);
     }
 
     fn bytes(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
