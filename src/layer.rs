@@ -438,10 +438,8 @@ where
             None => host::Active::default(),
         };
         let mut state = SpanState::begin(self.intake.limits, kind, active);
-        if plan.adopted.is_some() {
-            state.buffers.context.extend_from_slice(&plan.said.context);
-            state.buffers.body.extend_from_slice(&plan.said.body);
-        }
+        state.buffers.context.extend_from_slice(&plan.said.context);
+        state.buffers.body.extend_from_slice(&plan.said.body);
         // The state is not in the table yet and no lock is held: a value's `Debug` may log and open
         // spans.
         attributes.record(&mut Visitor::new(
