@@ -116,4 +116,20 @@ mod tests {
         drop(held);
         assert!(process.hold(&lock).is_some());
     }
+
+    #[test]
+    fn threads_of_the_process_wait_for_one_another() {
+        const EACH: u64 = 100_000;
+        let (process, count) = (Process::current(), TryLock::<u64>::default());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        *process.hold(&count).unwrap() += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*count.try_lock().unwrap(), 4 * EACH);
+    }
 }
