@@ -19,9 +19,14 @@ pub fn is_short() -> bool {
 
 /// How often each case is measured: 13 times, or as `BENCH_ROUNDS` says.
 fn rounds() -> u32 {
-    let said = std::env::var("BENCH_ROUNDS").ok();
-    let said = said.and_then(|rounds| rounds.parse().ok());
-    said.unwrap_or(if is_short() { 1 } else { 13 })
+    match std::env::var("BENCH_ROUNDS") {
+        Ok(rounds) => rounds
+            .parse::<u32>()
+            .expect("BENCH_ROUNDS is a number")
+            .max(1),
+        Err(_) if is_short() => 1,
+        Err(_) => 13,
+    }
 }
 
 /// Measures every case once a round, every other round in reverse order, so that what the machine does besides comes
