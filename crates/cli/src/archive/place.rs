@@ -1,0 +1,69 @@
+//! Where an archive is: a folder, or a bucket.
+//!
+//! **Nothing is ever overwritten**: an object is created whole, on the condition that none has its name.
+
+mod folder;
+
+use std::ops::Range;
+
+use self::folder::Folder;
+use crate::error::Error;
+use crate::lacking;
+
+/// A folder or a bucket.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Folder(Folder),
+}
+
+/// What became of an object that was to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Created {
+    Yes,
+    /// Another has its name already, whatever is in it.
+    IsThere,
+}
+
+impl Place {
+    /// Takes a folder, or `s3://BUCKET/PREFIX`. Reaches for nothing.
+    pub(crate) fn of(text: &str) -> Result<Self, Error> {
+        lacking::bucket(text)?;
+        Ok(Self::Folder(Folder::new(text)))
+    }
+
+    /// Returns where it is, as it is told.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Folder(folder) => folder.name(),
+        }
+    }
+
+    /// Creates an object that is not there yet; it is durable when this returns.
+    pub(crate) async fn create(&self, name: &str, content: &[u8]) -> Result<Created, Error> {
+        match self {
+            Self::Folder(folder) => folder.create(name, content),
+        }
+    }
+
+    /// Reads an object of up to `most` bytes; `None`: it is not there.
+    pub(crate) async fn get(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::Folder(folder) => folder.get(name, most),
+        }
+    }
+
+    /// Reads bytes of an object that is there.
+    pub(crate) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Folder(folder) => folder.get_range(name, range),
+        }
+    }
+
+    /// Returns the names and sizes of all objects whose names begin with `prefix`, a whole number of folders as `kind=events/`, or empty;
+    /// sorted.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
+        match self {
+            Self::Folder(folder) => folder.list(prefix),
+        }
+    }
+}
