@@ -1,8 +1,9 @@
 //! The line between two clocks: where the one is, computed from the other.
 //!
 //! The worker compares the clocks at each of its looks and draws the line on from where it is, with a slope that meets
-//! the system's clock a second later. So a reader's time never steps back from one line to the next. A line that nobody
-//! has looked at for a while gives no time.
+//! the system's clock a second later. It reads where that is when no reader can take the old line any more, so a
+//! reader's time never steps back from one line to the next. While it is drawn there is no line, and the reader takes the
+//! system's clock. A line that nobody has looked at for a while gives no time.
 //!
 //! **A counter that is wrong once is left for good**: one that stands still, runs back, jumps or changes its rate, as
 //! after a move to another machine. Until the next look, 5 to 100 ms later, its times may be wrong by as much as it
@@ -74,7 +75,7 @@ impl Line {
         if passed >= length || version % 2 == 1 || self.version.load(Ordering::Relaxed) != version {
             return None;
         }
-        Some(ns + (passed.wrapping_mul(slope) >> SHIFT).cast_signed())
+        Some(ns + product(passed, slope))
     }
 
     /// Returns whether there is a line, be it long ago.
@@ -82,29 +83,53 @@ impl Line {
         self.length.load(Ordering::Relaxed) > 0
     }
 
-    /// Draws the line from `from` on, with `rate` nanoseconds for each tick. For one thread at a time.
-    fn draw(&self, from: Reading, rate: f64) {
+    /// Draws the line on, with `rate` nanoseconds for each tick: from where it is at the ticks that `ticks` returns, or
+    /// from `first` if there is none. For one thread at a time.
+    fn draw(&self, first: Reading, ticks: impl FnOnce() -> u64, rate: f64) {
         let length = to_f64(LONGEST_NS) / rate;
         let slope = rate * 2_f64.powi(SHIFT.cast_signed());
         // The product of both fits into 64 bits, whatever the rate.
-        self.write(from, to_u64(slope), to_u64(length));
+        self.write(to_u64(slope), to_u64(length), |line| {
+            let now = ticks();
+            line.value(now)
+                .map_or(first, |ns| Reading { ticks: now, ns })
+        });
     }
 
     /// From here on there is no line.
     fn erase(&self) {
-        self.write(Reading { ticks: 0, ns: 0 }, 0, 0);
+        self.write(0, 0, |_| Reading { ticks: 0, ns: 0 });
     }
 
-    fn write(&self, from: Reading, slope: u64, length: u64) {
+    /// `from` is asked when readers have no line any more: one that was suspended before would draw from a time that
+    /// others have already passed.
+    fn write(&self, slope: u64, length: u64, from: impl FnOnce(&Self) -> Reading) {
         let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version | 1, Ordering::Relaxed);
-        fence(Ordering::Release);
+        // Before the counter is read, and before the rest is written.
+        self.version.store(version | 1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let from = from(self);
         self.ticks.store(from.ticks, Ordering::Relaxed);
         self.ns.store(from.ns, Ordering::Relaxed);
         self.slope.store(slope, Ordering::Relaxed);
         self.length.store(length, Ordering::Relaxed);
         self.version.store((version | 1) + 1, Ordering::Release);
     }
+
+    /// Returns where the line is, to the thread that draws it.
+    fn value(&self, ticks: u64) -> Option<i64> {
+        let passed = ticks.wrapping_sub(self.ticks.load(Ordering::Relaxed));
+        if passed >= self.length.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(self.ns.load(Ordering::Relaxed) + product(passed, self.slope.load(Ordering::Relaxed)))
+    }
+}
+
+/// Returns the nanoseconds of `ticks`.
+#[inline]
+fn product(ticks: u64, slope: u64) -> i64 {
+    (ticks.wrapping_mul(slope) >> SHIFT).cast_signed()
 }
 
 /// A rate is positive and finite here.
@@ -134,8 +159,14 @@ pub(super) enum Trust {
 pub(crate) struct Left;
 
 impl Trust {
-    /// Compares both clocks, and draws the line anew. Returns [`Left`] once, when the counter is wrong.
-    pub(super) fn look(&mut self, line: &Line, now: Reading) -> Option<Left> {
+    /// Compares both clocks, which were `now` at the same time, and draws the line anew from what `ticks` returns.
+    /// Returns [`Left`] once, when the counter is wrong.
+    pub(super) fn look(
+        &mut self,
+        line: &Line,
+        now: Reading,
+        ticks: impl FnOnce() -> u64,
+    ) -> Option<Left> {
         let (last, rate) = match self {
             Self::Unknown => {
                 *self = Self::first(now);
@@ -163,19 +194,16 @@ impl Trust {
         if passed_ns < LEAST_NS {
             return None;
         }
-        let ticks = now.ticks.wrapping_sub(last.ticks);
-        let new_rate = to_f64(passed_ns) / to_f64(ticks.cast_signed());
+        let passed = now.ticks.wrapping_sub(last.ticks);
+        let new_rate = to_f64(passed_ns) / to_f64(passed.cast_signed());
         let is_steady = rate.is_none_or(|rate| (new_rate / rate - 1.0).abs() < SAME_RATE);
         // A rate of at most 8 ns a tick: as far as the arithmetic holds.
         if !(new_rate > 0.01 && new_rate < 8.0) || !line.is_drawn() && !is_steady {
             return Some(self.leave(line));
         }
         if rate.is_some() {
-            let from = Reading {
-                ns: now.ns - error_ns,
-                ..now
-            };
-            line.draw(from, new_rate * (1.0 + to_f64(error_ns) / 1e9));
+            let slope = new_rate * (1.0 + to_f64(error_ns) / 1e9);
+            line.draw(now, ticks, slope);
         }
         *self = Self::Seen {
             last: now,
@@ -242,7 +270,8 @@ mod tests {
         }
 
         fn look(&mut self) -> Option<Left> {
-            self.trust.look(&self.line, self.now)
+            let ticks = self.now.ticks;
+            self.trust.look(&self.line, self.now, || ticks)
         }
 
         /// Looks `times` times, a tenth of a second apart.
@@ -344,6 +373,25 @@ mod tests {
         assert!(clocks.error().unwrap().abs() < 1_000);
     }
 
+    /// Else one could have passed the time from which the new line goes on, while the worker was suspended.
+    #[test]
+    fn reader_has_no_line_when_the_worker_reads_where_the_new_one_begins() {
+        let mut clocks = Clocks::new();
+        clocks.run(5);
+        let (line, now) = (&clocks.line, clocks.now);
+        let before = line.at(now.ticks);
+        assert!(before.is_some());
+        let later = now.ticks + 1_000_000;
+        let at_later = line.at(later);
+        let ticks = || {
+            assert_eq!(line.at(now.ticks), None);
+            later
+        };
+        line.draw(now, ticks, 0.3);
+        assert_eq!(line.at(later), at_later);
+        assert_eq!(line.at(now.ticks), None);
+    }
+
     #[test]
     fn readers_beside_the_worker_never_go_back() {
         let mut clocks = Clocks::new();
@@ -356,33 +404,43 @@ mod tests {
             let passed = u64::try_from(began.elapsed().as_nanos()).unwrap();
             (base.ticks + passed * 245 / 100, passed)
         };
+        let counts = [const { AtomicU64::new(0) }; 2];
         std::thread::scope(|scope| {
-            let readers = [(), ()].map(|()| {
+            for count in &counts {
                 scope.spawn(move || {
-                    let (mut last, mut read) = (i64::MIN, 0_u32);
+                    let mut last = i64::MIN;
                     while !is_over.load(Ordering::Relaxed) {
                         if let Some(ns) = line.at(now().0) {
                             assert!(ns >= last, "{last} {ns}");
-                            (last, read) = (ns, read + 1);
+                            last = ns;
+                            count.fetch_add(1, Ordering::Relaxed);
                         }
                     }
-                    read
-                })
-            });
-            for number in 0..100_000_u32 {
-                let (ticks, passed) = now();
+                });
+            }
+            // Until each reader has had its turn.
+            let has_read = || {
+                counts
+                    .iter()
+                    .all(|count| count.load(Ordering::Relaxed) > 1_000)
+            };
+            for number in 0_u32.. {
                 let wobble = i64::from(number % 7) - 3;
-                let from = Reading {
+                let rate = (1.0 + to_f64(wobble) / 1_000.0) / 2.45;
+                let (ticks, passed) = now();
+                // Ahead of all lines, should the last one have ended.
+                let first = Reading {
                     ticks,
-                    ns: line.at(ticks).unwrap(),
+                    ns: base.ns + passed.cast_signed() * 2,
                 };
-                line.draw(from, (1.0 + to_f64(wobble) / 1_000.0) / 2.45);
-                assert!(passed < u64::try_from(LONGEST_NS).unwrap() * 60);
+                line.draw(first, || now().0, rate);
+                let is_enough = number >= 100_000 && has_read();
+                if is_enough || passed > 60 * LONGEST_NS.cast_unsigned() {
+                    break;
+                }
             }
             is_over.store(true, Ordering::Relaxed);
-            for reader in readers {
-                assert!(reader.join().unwrap() > 0);
-            }
+            assert!(has_read());
         });
     }
 
