@@ -1238,8 +1238,9 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.plan_retention(interval, text[]) IS 'The partitions all of whose records are older than keep, with what stands against their removal. Changes nothing.';
 
-CREATE FUNCTION audit.remove_partition(leaf text, keep interval) RETURNS uuid
-    LANGUAGE plpgsql STRICT SECURITY DEFINER
+-- Removes a partition. `archive`: what was read of it in an archive, with a hash over its rows; NULL: it was not archived.
+CREATE FUNCTION audit.take_partition(leaf text, keep interval, archive jsonb) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET standard_conforming_strings = 'on'
     SET timezone = 'UTC'
@@ -1251,6 +1252,7 @@ DECLARE
     plan      record;
     batches   bigint;
     hashed    bytea;
+    archived  bytea;
     referring text[];
     proof     record;
     event     uuid;
@@ -1294,13 +1296,20 @@ BEGIN
                  SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
              GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
     -- By the million: the hashes of many more are too long for one value.
-    SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')) INTO batches, hashed
+    SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')), sha256(coalesce(string_agg(p.archived, '' ORDER BY p.part), ''))
+        INTO batches, hashed, archived
         FROM (
-            SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256
+            SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256,
+                sha256(string_agg(h.archived, '' ORDER BY h.writer_id, h.first_seq)) AS archived
             FROM (
-                SELECT r.writer_id, r.first_seq, audit.row_sha256(r) AS sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+                SELECT r.writer_id, r.first_seq, audit.row_sha256(r) AS sha256, uuid_send(r.writer_id) || int8send(coalesce(r.batch, 0)) || int8send(r.rows) || r.sha256 AS archived,
+                    (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
                 FROM audit.removals r WHERE r.partition = leaf AND r.removed_at = at) h
             GROUP BY h.part) p;
+    IF archive ->> 'hashes' <> encode(archived, 'hex') THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: it has other rows than the archive', leaf
+            USING ERRCODE = 'object_in_use';
+    END IF;
     -- Take these locks only now: held during the hashing, they would block the creation of partitions. No foreign key
     -- is made from here on.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
@@ -1327,9 +1336,17 @@ BEGIN
     EXECUTE format('DROP TABLE audit_parts.%I', leaf);
     event := audit.append_event('audit.partition_removed', 'partition', leaf, format('kept for %s', keep), NULL, NULL, jsonb_build_object(
         'rows', plan.rows, 'bytes', plan.bytes, 'batches', batches, 'sha256', encode(hashed, 'hex'),
-        'from', plan.from_time, 'to', plan.to_time, 'removed_at', at));
+        'from', plan.from_time, 'to', plan.to_time, 'removed_at', at) || CASE WHEN archive IS NULL THEN '{}' ELSE jsonb_build_object('archive', archive) END);
     RETURN event;
 END
+$$;
+COMMENT ON FUNCTION audit.take_partition(text, interval, jsonb) IS 'Removes a partition, one that was archived only if its rows are those of the archive; for the functions of the trail.';
+
+CREATE FUNCTION audit.remove_partition(leaf text, keep interval) RETURNS uuid
+    LANGUAGE sql STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT audit.take_partition(leaf, keep, NULL)
 $$;
 COMMENT ON FUNCTION audit.remove_partition(text, interval) IS 'Removes one partition all of whose records are older than keep, unless something stands against it; notes what was removed in audit.removals and as an event, whose id it returns.';
 

@@ -6,6 +6,8 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+#[path = "rights/archives.rs"]
+mod archives;
 #[path = "rights/attacks.rs"]
 mod attacks;
 #[path = "rights/holds.rs"]

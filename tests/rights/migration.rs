@@ -11,7 +11,7 @@ use tracing_audit::{Audit, Event, Health, PromptRun, QueryRun};
 child_processes!(writes_one_record, writes_and_logs);
 
 /// The versions of the migrations.
-const MIGRATIONS: &str = "1 2 3 4 5";
+const MIGRATIONS: &str = "1 2 3 4 5 6";
 
 fn applied(postgres: &Postgres) -> String {
     postgres.psql(

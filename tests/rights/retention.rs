@@ -29,13 +29,13 @@ const ROWS: &str = r#"
     SELECT pg_temp.fill('22222222-0000-4000-8000-000000000000', 1, 2, '2020-01-15Z', 'aaaaaaaa-0000-4000-8000-000000000000');
     SELECT pg_temp.fill('22222222-0000-4000-8000-000000000000', 3, 5, '2020-02-15Z', 'bbbbbbbb-0000-4000-8000-000000000000');"#;
 
-struct Archive {
-    postgres: Postgres,
-    operator: Session,
-    auditor: Session,
+pub(super) struct Archive {
+    pub(super) postgres: Postgres,
+    pub(super) operator: Session,
+    pub(super) auditor: Session,
 }
 
-fn archive() -> Archive {
+pub(super) fn archive() -> Archive {
     let postgres = migrated();
     postgres.psql(ROWS);
     let operator = login(&postgres, "ops", Some("audit_operator"));
@@ -48,7 +48,7 @@ fn archive() -> Archive {
 }
 
 /// Returns everything that the trail holds.
-fn all(postgres: &Postgres) -> String {
+pub(super) fn all(postgres: &Postgres) -> String {
     postgres.psql(
         "SELECT 'leaf ' || c.oid::regclass FROM pg_class c WHERE relnamespace = 'audit_parts'::regnamespace AND relkind = 'r'
          UNION ALL SELECT e::text FROM audit.events e UNION ALL SELECT b::text FROM audit.batches b
@@ -209,7 +209,7 @@ fn removal_is_recorded_per_batch_with_a_hash_and_as_an_event() {
     assert_eq!(postgres.psql("SELECT count(*) FROM audit.removals"), "3");
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -217,7 +217,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
     (0..text.len()).step_by(2).map(byte).collect()
 }

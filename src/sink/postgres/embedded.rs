@@ -46,7 +46,7 @@ impl Migration {
 }
 
 /// The migrations, in order.
-pub(crate) const MIGRATIONS: [Migration; 5] = [
+pub(crate) const MIGRATIONS: [Migration; 6] = [
     Migration {
         version: 1,
         description: "audit trail",
@@ -71,5 +71,10 @@ pub(crate) const MIGRATIONS: [Migration; 5] = [
         version: 5,
         description: "ledger",
         sql: include_str!("../../../migrations/0005_ledger.sql"),
+    },
+    Migration {
+        version: 6,
+        description: "archive",
+        sql: include_str!("../../../migrations/0006_archive.sql"),
     },
 ];

@@ -234,6 +234,21 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["operator"],
     ),
     (
+        "take_partition",
+        "audit.take_partition('events_2020_01', '1 year', NULL)",
+        &[],
+    ),
+    (
+        "record_archive",
+        "audit.record_archive('/archive', 'events', '2020-01-07', 1, sha256(''), 1)",
+        &["auditor", "operator"],
+    ),
+    (
+        "remove_archived_partition",
+        "audit.remove_archived_partition('events_2020_01', '1 year', '/archive', '{}', sha256(''))",
+        &["operator"],
+    ),
+    (
         "seal",
         "audit.seal()",
         &["sealer"],

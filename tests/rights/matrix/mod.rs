@@ -60,7 +60,9 @@ const ROWS: &str = "
         SELECT id::uuid, 'case', now() - interval '1 day', 'infinity', ''
         FROM unnest(ARRAY['00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000002']) AS id;
     INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES ('00000000-0000-4000-8000-000000000002', 'done', '');
-    INSERT INTO audit.settings (least_age, reason, changed_by) VALUES ('30 days', 'as before', '');";
+    INSERT INTO audit.settings (least_age, reason, changed_by) VALUES ('30 days', 'as before', '');
+    INSERT INTO audit.archives (place, parent, day, number, sha256, rows, archived_at, archived_by, event)
+        VALUES ('/before', 'events', '2020-01-15', 1, sha256(''), 1, now(), '', gen_random_uuid());";
 
 /// A table, and the parts of statements about it.
 struct Table {
@@ -403,6 +405,17 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
             ("id", "id bigint"),
             "least_age, reason, changed_by",
             "'1 year', 'law', ''",
+        ),
+        Table::other(
+            "audit.archives",
+            "hold",
+            "place",
+            (
+                "place, parent, day, number",
+                "place text, parent text, day date, number integer",
+            ),
+            "place, parent, day, number, sha256, rows, archived_at, archived_by, event",
+            "'/archive', 'events', '2020-01-15', 1, sha256(''), 1, now(), '', gen_random_uuid()",
         ),
         Table::other(
             "audit.schema_migrations",

@@ -808,6 +808,91 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'approval'::text);
+--@ ["column","audit.archives","archived_at","","ALTER TABLE audit.archives ALTER COLUMN archived_at TYPE timestamp with time zone USING archived_at::timestamp with time zone;"]
+ALTER TABLE audit.archives ADD COLUMN archived_at timestamp with time zone;
+--@ ["column","audit.archives","archived_by","","ALTER TABLE audit.archives ALTER COLUMN archived_by TYPE text USING archived_by::text;"]
+ALTER TABLE audit.archives ADD COLUMN archived_by text;
+--@ ["column","audit.archives","day","","ALTER TABLE audit.archives ALTER COLUMN day TYPE date USING day::date;"]
+ALTER TABLE audit.archives ADD COLUMN day date;
+--@ ["column","audit.archives","event","","ALTER TABLE audit.archives ALTER COLUMN event TYPE uuid USING event::uuid;"]
+ALTER TABLE audit.archives ADD COLUMN event uuid;
+--@ ["column","audit.archives","number","","ALTER TABLE audit.archives ALTER COLUMN number TYPE integer USING number::integer;"]
+ALTER TABLE audit.archives ADD COLUMN number integer;
+--@ ["column","audit.archives","parent","","ALTER TABLE audit.archives ALTER COLUMN parent TYPE text USING parent::text;"]
+ALTER TABLE audit.archives ADD COLUMN parent text;
+--@ ["column","audit.archives","place","","ALTER TABLE audit.archives ALTER COLUMN place TYPE text USING place::text;"]
+ALTER TABLE audit.archives ADD COLUMN place text;
+--@ ["column","audit.archives","rows","","ALTER TABLE audit.archives ALTER COLUMN rows TYPE bigint USING rows::bigint;"]
+ALTER TABLE audit.archives ADD COLUMN rows bigint;
+--@ ["column","audit.archives","sha256","","ALTER TABLE audit.archives ALTER COLUMN sha256 TYPE bytea USING sha256::bytea;"]
+ALTER TABLE audit.archives ADD COLUMN sha256 bytea;
+--@ ["column not null","audit.archives","archived_at","",null]
+ALTER TABLE audit.archives ALTER COLUMN archived_at SET NOT NULL;
+--@ ["column not null","audit.archives","archived_by","",null]
+ALTER TABLE audit.archives ALTER COLUMN archived_by SET NOT NULL;
+--@ ["column not null","audit.archives","day","",null]
+ALTER TABLE audit.archives ALTER COLUMN day SET NOT NULL;
+--@ ["column not null","audit.archives","event","",null]
+ALTER TABLE audit.archives ALTER COLUMN event SET NOT NULL;
+--@ ["column not null","audit.archives","number","",null]
+ALTER TABLE audit.archives ALTER COLUMN number SET NOT NULL;
+--@ ["column not null","audit.archives","parent","",null]
+ALTER TABLE audit.archives ALTER COLUMN parent SET NOT NULL;
+--@ ["column not null","audit.archives","place","",null]
+ALTER TABLE audit.archives ALTER COLUMN place SET NOT NULL;
+--@ ["column not null","audit.archives","rows","",null]
+ALTER TABLE audit.archives ALTER COLUMN rows SET NOT NULL;
+--@ ["column not null","audit.archives","sha256","",null]
+ALTER TABLE audit.archives ALTER COLUMN sha256 SET NOT NULL;
+--@ ["columns","audit.archives","","[[\"place\", \"text\"], [\"parent\", \"text\"], [\"day\", \"date\"], [\"number\", \"integer\"], [\"sha256\", \"bytea\"], [\"rows\", \"bigint\"], [\"archived_at\", \"timestamp with time zone\"], [\"archived_by\", \"text\"], [\"event\", \"uuid\"]]",null]
+--@ ["constraint","audit.archives","archives_number_check",null,null]
+ALTER TABLE audit.archives ADD CONSTRAINT archives_number_check CHECK ((number > 0));
+--@ ["constraint","audit.archives","archives_pkey",null,null]
+ALTER TABLE audit.archives ADD CONSTRAINT archives_pkey PRIMARY KEY (place, parent, day, number);
+--@ ["constraint","audit.archives","archives_rows_check",null,null]
+ALTER TABLE audit.archives ADD CONSTRAINT archives_rows_check CHECK ((rows > 0));
+--@ ["constraint","audit.archives","archives_sha256_check",null,null]
+ALTER TABLE audit.archives ADD CONSTRAINT archives_sha256_check CHECK ((octet_length(sha256) = 32));
+--@ ["forced row security","audit.archives","","",null]
+ALTER TABLE audit.archives FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.archives","","",null]
+ALTER TABLE audit.archives SET LOGGED;
+--@ ["object","audit.archives","table","",null]
+--@ ["owner","audit.archives","","",null]
+ALTER TABLE audit.archives OWNER TO audit_owner;
+--@ ["policy","audit.archives","adding",null,null]
+CREATE POLICY adding ON audit.archives FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.archives","auditor",null,null]
+CREATE POLICY auditor ON audit.archives FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.archives","maintainer",null,null]
+CREATE POLICY maintainer ON audit.archives FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.archives","operator",null,null]
+CREATE POLICY operator ON audit.archives FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.archives","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.archives TO audit_auditor;
+--@ ["privilege","audit.archives","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.archives TO audit_maintainer;
+--@ ["privilege","audit.archives","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.archives TO audit_maintainer;
+--@ ["privilege","audit.archives","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.archives TO audit_maintainer;
+--@ ["privilege","audit.archives","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.archives TO audit_maintainer;
+--@ ["privilege","audit.archives","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.archives TO audit_maintainer;
+--@ ["privilege","audit.archives","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.archives TO audit_maintainer;
+--@ ["privilege","audit.archives","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.archives TO audit_maintainer;
+--@ ["privilege","audit.archives","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.archives TO audit_operator;
+--@ ["row security","audit.archives","","",null]
+ALTER TABLE audit.archives ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.archives","","r ","[\"audit\", \"archives\"]"]
+--@ ["trigger","audit.archives","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.archives FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.archives ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.archives FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.archives ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.archives","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.archives FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.archives ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.archives FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.archives ENABLE ALWAYS TRIGGER append_only_rows;
 --@ ["function","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","f (parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone, attempts integer) void",null]
 CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone, attempts integer)
  RETURNS void
@@ -5050,6 +5135,52 @@ ALTER TABLE audit.query_runs ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.query_runs","","p RANGE (id)","[\"audit\", \"query_runs\"]"]
 --@ ["trigger","audit.query_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;
+--@ ["function","audit.record_archive(text,text,date,integer,bytea,bigint)","","f (place text, kind text, day date, number integer, sha256 bytea, rows bigint) uuid",null]
+CREATE OR REPLACE FUNCTION audit.record_archive(place text, kind text, day date, number integer, sha256 bytea, rows bigint)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "DateStyle" TO 'ISO'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    known audit.archives;
+    event uuid;
+BEGIN
+    PERFORM audit.check_text('the place of an archive', place, 1024);
+    IF kind IS NULL OR day IS NULL OR NOT isfinite(day) OR octet_length(sha256) IS DISTINCT FROM 32 OR coalesce(number, 0) < 1 OR coalesce(rows, 0) < 1 THEN
+        RAISE EXCEPTION 'audit trail: an archive is of a table and a day, with a number, a hash of 32 bytes and rows' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM audit.check_kinds(ARRAY[kind]);
+    -- One archives a place at a time; whoever was interrupted says it once more.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.archives IN SHARE ROW EXCLUSIVE MODE');
+    SELECT a.* INTO known FROM audit.archives a
+        WHERE a.place = record_archive.place AND a.parent = kind AND a.day = record_archive.day AND a.number = record_archive.number;
+    IF FOUND THEN
+        IF known.sha256 <> record_archive.sha256 THEN
+            RAISE EXCEPTION 'audit trail: another manifest % of % of % was archived there', number, kind, day USING ERRCODE = 'unique_violation';
+        END IF;
+        RETURN known.event;
+    END IF;
+    event := audit.append_event('audit.archived', 'archive', format('%s %s %s', kind, day, number), 'A day of the trail was archived.', NULL, NULL, jsonb_build_object(
+        'place', place, 'kind', kind, 'day', day, 'number', number, 'manifest', encode(sha256, 'hex'), 'rows', rows));
+    INSERT INTO audit.archives VALUES (place, kind, day, number, sha256, rows, clock_timestamp(), session_user, event);
+    RETURN event;
+END
+$function$
+;
+--@ ["object","audit.record_archive(text,text,date,integer,bytea,bigint)","function","",null]
+--@ ["owner","audit.record_archive(text,text,date,integer,bytea,bigint)","","",null]
+ALTER FUNCTION audit.record_archive(text,text,date,integer,bytea,bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_archive(text,text,date,integer,bytea,bigint)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_archive(text,text,date,integer,bytea,bigint) TO audit_auditor;
+--@ ["privilege","audit.record_archive(text,text,date,integer,bytea,bigint)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_archive(text,text,date,integer,bytea,bigint) TO audit_operator;
+--@ ["privilege","audit.record_archive(text,text,date,integer,bytea,bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_archive(text,text,date,integer,bytea,bigint) TO audit_maintainer;
 --@ ["function","audit.record_reading(text,text,uuid,jsonb)","","f (purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT NULL::jsonb) uuid",null]
 CREATE OR REPLACE FUNCTION audit.record_reading(purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT NULL::jsonb)
  RETURNS uuid
@@ -5381,104 +5512,47 @@ ALTER TABLE audit.removals ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.removals FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.removals","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.removals FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.removals FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["function","audit.remove_partition(text,interval)","","f (leaf text, keep interval) uuid",null]
-CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
+--@ ["function","audit.remove_archived_partition(text,interval,text,bytea[],bytea)","","f (leaf text, keep interval, place text, manifests bytea[], hashes bytea) uuid",null]
+CREATE OR REPLACE FUNCTION audit.remove_archived_partition(leaf text, keep interval, place text, manifests bytea[], hashes bytea)
  RETURNS uuid
  LANGUAGE plpgsql
- STRICT SECURITY DEFINER
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET standard_conforming_strings TO 'on'
- SET "TimeZone" TO 'UTC'
- SET "DateStyle" TO 'ISO'
- SET bytea_output TO 'hex'
  SET row_security TO 'on'
  SET default_tablespace TO ''
  SET default_table_access_method TO 'heap'
 AS $function$
-DECLARE
-    parent    constant text := (SELECT t FROM unnest(audit.record_tables()) t, audit.leaf_span(t, leaf) s WHERE s.to_time IS NOT NULL);
-    plan      record;
-    batches   bigint;
-    hashed    bytea;
-    referring text[];
-    proof     record;
-    event     uuid;
-    at        timestamptz;
 BEGIN
-    PERFORM audit.refuse_old_snapshot();
-    IF parent IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
-        IF parent IS NOT NULL AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf) THEN
-            RAISE EXCEPTION 'audit_parts.%: not a partition of the trail (any more)', leaf USING ERRCODE = 'object_not_in_prerequisite_state';
-        END IF;
-        RAISE EXCEPTION 'audit_parts.%: no partition of a month, a week or a day', left(leaf, 64) USING ERRCODE = 'undefined_table';
+    PERFORM audit.check_text('the place of an archive', place, 1024);
+    IF leaf IS NULL OR keep IS NULL OR manifests IS NULL OR octet_length(hashes) IS DISTINCT FROM 32 THEN
+        RAISE EXCEPTION 'audit trail: what was archived of a partition is not said' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- No hold is placed, and no row added, from here on; readers go on reading.
-    PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts, audit.settings IN SHARE MODE');
-    PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
-    SELECT * INTO plan FROM audit.plan_removals(keep, ARRAY[parent], leaf);
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'audit_parts.%: not there, or it holds records that are to be kept', leaf
-            USING ERRCODE = 'object_not_in_prerequisite_state';
+    IF EXISTS (SELECT FROM unnest(manifests) m LEFT JOIN audit.archives a ON a.place = remove_archived_partition.place AND a.sha256 = m WHERE a.sha256 IS NULL) THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: a manifest of the archive is none that audit.archives knows', left(leaf, 64) USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    IF cardinality(plan.obstacles) > 0 THEN
-        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
-            USING ERRCODE = 'object_in_use';
-    END IF;
-    IF EXISTS (SELECT FROM audit.ledger) THEN
-        EXECUTE format('SELECT count(DISTINCT (b.writer_id, b.first_seq)) FROM audit_parts.%I r JOIN audit.batches b ON b.writer_id = r.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq
-            WHERE b.root IS NULL AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)', leaf) INTO batches;
-        IF batches > 0 THEN
-            RAISE EXCEPTION 'audit_parts.%: not removed: % batches with rows in it are not sealed yet', leaf, batches
-                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run tracing-audit seal --once.';
-        END IF;
-    END IF;
-    at := clock_timestamp();
-    EXECUTE format(
-        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, batch, from_leaf, hashes, removed_at, removed_by)
-         SELECT $1, $2, g.writer_id, g.first_seq, g.last_seq, g.rows, sha256(g.hashes), g.batch, g.from_leaf, audit.tree_cover(g.hashes, g.from_leaf), $3, session_user
-         FROM (
-             SELECT h.writer_id, b.first_seq AS batch, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows,
-                 string_agg(h.leaf_hash, '''' ORDER BY h.day, h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.day), h.writer_id, b.first_seq) AS from_leaf
-             FROM (%s) h LEFT JOIN LATERAL (
-                 SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
-             GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
-    -- By the million: the hashes of many more are too long for one value.
-    SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')) INTO batches, hashed
-        FROM (
-            SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256
-            FROM (
-                SELECT r.writer_id, r.first_seq, audit.row_sha256(r) AS sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
-                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at = at) h
-            GROUP BY h.part) p;
-    -- Take these locks only now: held during the hashing, they would block the creation of partitions. No foreign key
-    -- is made from here on.
-    PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
-    PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
-    referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
-    IF cardinality(referring) > 0 THEN
-        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(referring, '; ')
-            USING ERRCODE = 'object_in_use';
-    END IF;
-    -- The trail's own events that prove a row which stays (a hold, a setting, a removal, an erasure) are recorded anew.
-    IF plan.parent = 'events' THEN
-        FOR proof IN EXECUTE format(
-            'SELECT e.* FROM audit_parts.%I e WHERE e.service_name = ''postgres'' AND e.metadata ? ''sha256'' AND (e.action_type, e.target_type) IN ((''audit.hold_placed'', ''legal_hold''),
-                (''audit.hold_lifted'', ''legal_hold''), (''audit.setting_changed'', ''setting''), (''audit.partition_removed'', ''partition''), (''audit.erased'', ''erasure''))
-                AND EXISTS (SELECT FROM audit.batches b WHERE b.writer_id = e.writer_id AND b.first_seq = e.seq AND b.last_seq = e.seq)
-                AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = e.writer_id) ORDER BY e.created_at, e.id', leaf)
-        LOOP
-            PERFORM audit.append_event(proof.action_type, proof.target_type, proof.target_id, proof.input_summary, proof.request_id, proof.tenant_id,
-                jsonb_build_object('first_recorded_by', proof.user_id, 'first_recorded_at', proof.created_at) || proof.metadata);
-        END LOOP;
-    END IF;
-    -- Last, since from here to the commit nobody reads the table.
-    PERFORM audit.run_with_short_waits(format('ALTER TABLE audit.%I DETACH PARTITION audit_parts.%I', plan.parent, leaf));
-    EXECUTE format('DROP TABLE audit_parts.%I', leaf);
-    event := audit.append_event('audit.partition_removed', 'partition', leaf, format('kept for %s', keep), NULL, NULL, jsonb_build_object(
-        'rows', plan.rows, 'bytes', plan.bytes, 'batches', batches, 'sha256', encode(hashed, 'hex'),
-        'from', plan.from_time, 'to', plan.to_time, 'removed_at', at));
-    RETURN event;
+    RETURN audit.take_partition(leaf, keep, jsonb_build_object(
+        'place', place, 'hashes', encode(hashes, 'hex'), 'manifests', ARRAY(SELECT encode(m, 'hex') FROM unnest(manifests) WITH ORDINALITY AS u (m, place) ORDER BY u.place)));
 END
+$function$
+;
+--@ ["object","audit.remove_archived_partition(text,interval,text,bytea[],bytea)","function","",null]
+--@ ["owner","audit.remove_archived_partition(text,interval,text,bytea[],bytea)","","",null]
+ALTER FUNCTION audit.remove_archived_partition(text,interval,text,bytea[],bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.remove_archived_partition(text,interval,text,bytea[],bytea)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.remove_archived_partition(text,interval,text,bytea[],bytea) TO audit_operator;
+--@ ["privilege","audit.remove_archived_partition(text,interval,text,bytea[],bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.remove_archived_partition(text,interval,text,bytea[],bytea) TO audit_maintainer;
+--@ ["function","audit.remove_partition(text,interval)","","f (leaf text, keep interval) uuid",null]
+CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
+ RETURNS uuid
+ LANGUAGE sql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT audit.take_partition(leaf, keep, NULL)
 $function$
 ;
 --@ ["object","audit.remove_partition(text,interval)","function","",null]
@@ -6555,6 +6629,119 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'system_metric'::text);
+--@ ["function","audit.take_partition(text,interval,jsonb)","","f (leaf text, keep interval, archive jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.take_partition(leaf text, keep interval, archive jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+ SET bytea_output TO 'hex'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    parent    constant text := (SELECT t FROM unnest(audit.record_tables()) t, audit.leaf_span(t, leaf) s WHERE s.to_time IS NOT NULL);
+    plan      record;
+    batches   bigint;
+    hashed    bytea;
+    archived  bytea;
+    referring text[];
+    proof     record;
+    event     uuid;
+    at        timestamptz;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    IF parent IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
+        IF parent IS NOT NULL AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf) THEN
+            RAISE EXCEPTION 'audit_parts.%: not a partition of the trail (any more)', leaf USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        RAISE EXCEPTION 'audit_parts.%: no partition of a month, a week or a day', left(leaf, 64) USING ERRCODE = 'undefined_table';
+    END IF;
+    -- No hold is placed, and no row added, from here on; readers go on reading.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts, audit.settings IN SHARE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
+    SELECT * INTO plan FROM audit.plan_removals(keep, ARRAY[parent], leaf);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit_parts.%: not there, or it holds records that are to be kept', leaf
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF cardinality(plan.obstacles) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    IF EXISTS (SELECT FROM audit.ledger) THEN
+        EXECUTE format('SELECT count(DISTINCT (b.writer_id, b.first_seq)) FROM audit_parts.%I r JOIN audit.batches b ON b.writer_id = r.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq
+            WHERE b.root IS NULL AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)', leaf) INTO batches;
+        IF batches > 0 THEN
+            RAISE EXCEPTION 'audit_parts.%: not removed: % batches with rows in it are not sealed yet', leaf, batches
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run tracing-audit seal --once.';
+        END IF;
+    END IF;
+    at := clock_timestamp();
+    EXECUTE format(
+        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, batch, from_leaf, hashes, removed_at, removed_by)
+         SELECT $1, $2, g.writer_id, g.first_seq, g.last_seq, g.rows, sha256(g.hashes), g.batch, g.from_leaf, audit.tree_cover(g.hashes, g.from_leaf), $3, session_user
+         FROM (
+             SELECT h.writer_id, b.first_seq AS batch, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows,
+                 string_agg(h.leaf_hash, '''' ORDER BY h.day, h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.day), h.writer_id, b.first_seq) AS from_leaf
+             FROM (%s) h LEFT JOIN LATERAL (
+                 SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+             GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
+    -- By the million: the hashes of many more are too long for one value.
+    SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')), sha256(coalesce(string_agg(p.archived, '' ORDER BY p.part), ''))
+        INTO batches, hashed, archived
+        FROM (
+            SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256,
+                sha256(string_agg(h.archived, '' ORDER BY h.writer_id, h.first_seq)) AS archived
+            FROM (
+                SELECT r.writer_id, r.first_seq, audit.row_sha256(r) AS sha256, uuid_send(r.writer_id) || int8send(coalesce(r.batch, 0)) || int8send(r.rows) || r.sha256 AS archived,
+                    (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at = at) h
+            GROUP BY h.part) p;
+    IF archive ->> 'hashes' <> encode(archived, 'hex') THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: it has other rows than the archive', leaf
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    -- Take these locks only now: held during the hashing, they would block the creation of partitions. No foreign key
+    -- is made from here on.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
+    referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
+    IF cardinality(referring) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(referring, '; ')
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    -- The trail's own events that prove a row which stays (a hold, a setting, a removal, an erasure) are recorded anew.
+    IF plan.parent = 'events' THEN
+        FOR proof IN EXECUTE format(
+            'SELECT e.* FROM audit_parts.%I e WHERE e.service_name = ''postgres'' AND e.metadata ? ''sha256'' AND (e.action_type, e.target_type) IN ((''audit.hold_placed'', ''legal_hold''),
+                (''audit.hold_lifted'', ''legal_hold''), (''audit.setting_changed'', ''setting''), (''audit.partition_removed'', ''partition''), (''audit.erased'', ''erasure''))
+                AND EXISTS (SELECT FROM audit.batches b WHERE b.writer_id = e.writer_id AND b.first_seq = e.seq AND b.last_seq = e.seq)
+                AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = e.writer_id) ORDER BY e.created_at, e.id', leaf)
+        LOOP
+            PERFORM audit.append_event(proof.action_type, proof.target_type, proof.target_id, proof.input_summary, proof.request_id, proof.tenant_id,
+                jsonb_build_object('first_recorded_by', proof.user_id, 'first_recorded_at', proof.created_at) || proof.metadata);
+        END LOOP;
+    END IF;
+    -- Last, since from here to the commit nobody reads the table.
+    PERFORM audit.run_with_short_waits(format('ALTER TABLE audit.%I DETACH PARTITION audit_parts.%I', plan.parent, leaf));
+    EXECUTE format('DROP TABLE audit_parts.%I', leaf);
+    event := audit.append_event('audit.partition_removed', 'partition', leaf, format('kept for %s', keep), NULL, NULL, jsonb_build_object(
+        'rows', plan.rows, 'bytes', plan.bytes, 'batches', batches, 'sha256', encode(hashed, 'hex'),
+        'from', plan.from_time, 'to', plan.to_time, 'removed_at', at) || CASE WHEN archive IS NULL THEN '{}' ELSE jsonb_build_object('archive', archive) END);
+    RETURN event;
+END
+$function$
+;
+--@ ["object","audit.take_partition(text,interval,jsonb)","function","",null]
+--@ ["owner","audit.take_partition(text,interval,jsonb)","","",null]
+ALTER FUNCTION audit.take_partition(text,interval,jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.take_partition(text,interval,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.take_partition(text,interval,jsonb) TO audit_maintainer;
 --@ ["function","audit.target_of(bigint,oid)","","f (tracking bigint, part oid) text",null]
 CREATE OR REPLACE FUNCTION audit.target_of(tracking bigint, part oid)
  RETURNS text
