@@ -4,9 +4,9 @@ use std::fmt;
 
 use data_encoding::BASE64;
 
-use super::key::{Vkey, is_key_name};
+use super::key::{self, SignError, Signer, Vkey, is_key_name};
 
-/// The greatest size of a note that is read, in bytes.
+/// The greatest size of a note that is read, in bytes, unless whoever reads it allows more.
 pub const MAX_NOTE_BYTES: usize = 64 * 1024;
 
 /// The greatest number of signatures of a note that is read.
@@ -21,11 +21,13 @@ const KEY_ID_BYTES: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoteError {
-    /// It is larger than [`MAX_NOTE_BYTES`].
-    #[error("the note has {bytes} bytes, more than {MAX_NOTE_BYTES}")]
+    /// It is larger than what is read.
+    #[error("the note has {bytes} bytes, more than {most}")]
     TooLarge {
         /// Its size.
         bytes: usize,
+        /// The greatest size: [`MAX_NOTE_BYTES`], or what was allowed.
+        most: usize,
     },
     /// It is not UTF-8.
     #[error("the note is not UTF-8")]
@@ -125,8 +127,17 @@ impl Note {
     /// # Errors
     /// If the text does not end with a newline, or cannot be a note's.
     pub fn unsigned(text: String) -> Result<Self, NoteError> {
-        if text.len() > MAX_NOTE_BYTES {
-            return Err(NoteError::TooLarge { bytes: text.len() });
+        Self::unsigned_within(text, MAX_NOTE_BYTES)
+    }
+
+    /// Like [`unsigned`](Self::unsigned), with another greatest size.
+    ///
+    /// # Errors
+    /// If the text does not end with a newline, or cannot be a note's.
+    pub fn unsigned_within(text: String, most: usize) -> Result<Self, NoteError> {
+        if text.len() > most {
+            let bytes = text.len();
+            return Err(NoteError::TooLarge { bytes, most });
         }
         if text.chars().any(is_refused) {
             return Err(NoteError::ControlCharacter);
@@ -145,12 +156,45 @@ impl Note {
     /// # Errors
     /// If it is not one, or is larger than what is read.
     pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
-        let text = text(bytes)?;
+        Self::parse_within(bytes, MAX_NOTE_BYTES)
+    }
+
+    /// Like [`parse`](Self::parse), with another greatest size.
+    ///
+    /// # Errors
+    /// If it is not one, or is larger than that.
+    pub fn parse_within(bytes: &[u8], most: usize) -> Result<Self, NoteError> {
+        let text = text(bytes, most)?;
         let (text, signatures) = text.rsplit_once("\n\n").ok_or(NoteError::NoSignatures)?;
         let signatures = lines(signatures)?;
-        let mut note = Self::unsigned(format!("{text}\n"))?;
+        let mut note = Self::unsigned_within(format!("{text}\n"), most)?;
         note.signatures = signatures;
         Ok(note)
+    }
+
+    /// Signs the text with a log's key, as one signs a checkpoint.
+    ///
+    /// # Errors
+    /// If the key does not sign.
+    pub fn sign(&mut self, signer: &dyn Signer) -> Result<(), SignError> {
+        let signature = key::sign_with(signer, self.text.as_bytes())?;
+        self.add(NoteSignature::new(signer.vkey(), signature.to_vec()));
+        Ok(())
+    }
+
+    /// Returns the first of these keys that signed the text. `None` if none did, or if any signature that is said to be
+    /// by one of them is not.
+    pub fn signed_by<'k>(&self, keys: &'k [Vkey]) -> Option<&'k Vkey> {
+        let mut found = None;
+        for key in keys {
+            for signature in self.signatures.iter().filter(|line| line.is_by(key)) {
+                if !key.verify(self.text.as_bytes(), signature.bytes()) {
+                    return None;
+                }
+                found = found.or(Some(key));
+            }
+        }
+        found
     }
 
     /// Returns the text, with its last newline: what is signed.
@@ -194,12 +238,13 @@ impl fmt::Display for Note {
 /// # Errors
 /// If one of them is malformed, or if there is none.
 pub fn parse_signatures(bytes: &[u8]) -> Result<Vec<NoteSignature>, NoteError> {
-    lines(text(bytes)?)
+    lines(text(bytes, MAX_NOTE_BYTES)?)
 }
 
-fn text(bytes: &[u8]) -> Result<&str, NoteError> {
-    if bytes.len() > MAX_NOTE_BYTES {
-        return Err(NoteError::TooLarge { bytes: bytes.len() });
+fn text(bytes: &[u8], most: usize) -> Result<&str, NoteError> {
+    if bytes.len() > most {
+        let bytes = bytes.len();
+        return Err(NoteError::TooLarge { bytes, most });
     }
     let text = std::str::from_utf8(bytes).map_err(|_| NoteError::NotUtf8)?;
     if text.chars().any(is_refused) {
@@ -229,6 +274,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+    use crate::ledger::key::MemoryKey;
     use proptest::prelude::*;
 
     /// The example of the specification.
@@ -260,6 +306,23 @@ mod tests {
     }
 
     #[test]
+    fn text_is_signed_by_whose_key_it_is() {
+        let [key, other] = ["a", "b"].map(|name| MemoryKey::generate(name).unwrap());
+        let keys = [key.vkey().clone(), other.vkey().clone()];
+        let mut note = Note::unsigned(String::from("x\n")).unwrap();
+        assert_eq!(note.signed_by(&keys), None);
+        note.sign(&other).unwrap();
+        let read = Note::parse_within(note.to_string().as_bytes(), 200).unwrap();
+        assert_eq!(read.signed_by(&keys), Some(&keys[1]));
+        assert_eq!(read.signed_by(&keys[..1]), None);
+        // A signature by a known key that does not hold counts for more than one that does.
+        note.add(NoteSignature::new(key.vkey(), vec![7; 64]));
+        assert_eq!(note.signed_by(&keys), None);
+        let large = Note::parse_within(note.to_string().as_bytes(), 100);
+        assert!(matches!(large, Err(NoteError::TooLarge { most: 100, .. })));
+    }
+
+    #[test]
     fn malformed_notes_are_refused() {
         let line = "\u{2014} a AAAAAAA=\n";
         let parse = |note: &str| Note::parse(note.as_bytes()).map(|_| ());
@@ -283,6 +346,7 @@ mod tests {
                 format!("{}\n\n{line}", "x".repeat(MAX_NOTE_BYTES)),
                 NoteError::TooLarge {
                     bytes: MAX_NOTE_BYTES + 2 + line.len(),
+                    most: MAX_NOTE_BYTES,
                 },
             ),
         ] {
