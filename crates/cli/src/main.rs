@@ -37,6 +37,7 @@ mod search;
 mod serve;
 mod settle;
 mod show;
+mod signer;
 mod spool;
 mod tail;
 mod text;

@@ -1,25 +1,20 @@
 //! `seal`: seals the trail, signs its ledger and publishes that.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgGroup, Args};
 use serde_json::json;
-use tracing_audit::__program::ledger::key::{MemoryKey, Signer};
-use tracing_audit::__program::seal::{
-    Notice, Notify, Outcome, Place, SealConfig, Sealer, Witness, key_file,
-};
+use tracing_audit::__program::seal::{Notice, Notify, Outcome, Place, SealConfig, Sealer, Witness};
 
 use crate::database::Database;
 use crate::error::Error;
-#[cfg(feature = "pkcs11")]
-use crate::token::TokenArguments;
+use crate::signer::SignerArguments;
 use crate::verify::published::read_keys;
 use crate::{complain, lacking, tail, text};
 
@@ -31,21 +26,10 @@ use crate::{complain, lacking, tail, text};
 /// An anchor that is away is caught up when it is back, and delays no other. Nothing is
 /// signed while the database's ledger is not the one that was signed before.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment, group(ArgGroup::new("signer").required(true)))]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Seal {
-    /// The file with the signing key, which `key new` wrote; nobody else may be able to read it.
-    #[arg(long, value_name = "FILE", group = "signer")]
-    key: Option<PathBuf>,
-    /// The environment variable with the text of the signing key.
-    #[arg(long, value_name = "NAME", group = "signer")]
-    key_env: Option<String>,
-    #[cfg(feature = "pkcs11")]
     #[command(flatten)]
-    token: TokenArguments,
-    /// The name of the log, if its key is in a token: as example.com/trail.
-    #[cfg(feature = "pkcs11")]
-    #[arg(long, value_name = "ORIGIN", requires = "key_pkcs11")]
-    key_name: Option<String>,
+    signer: SignerArguments,
     /// A verifier key with which the log was signed before, or a file with it; may be given several times.
     ///
     /// What it has signed is accepted where checkpoints are published, and the log goes on
@@ -84,7 +68,7 @@ pub(crate) struct Seal {
 /// Runs the command.
 pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Error> {
     let anchors = anchors(arguments)?;
-    let config = SealConfig::new(signer(arguments)?, anchors, Some(arguments.interval));
+    let config = SealConfig::new(arguments.signer.open()?, anchors, Some(arguments.interval));
     let config = config
         .old_keys(read_keys(&arguments.old_key)?)
         .map_err(Error::OldKey)?
@@ -123,34 +107,6 @@ pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Err
     // A disk that hangs keeps nobody here.
     runtime.shutdown_background();
     ended
-}
-
-/// Returns what signs.
-fn signer(arguments: &Seal) -> Result<Arc<dyn Signer>, Error> {
-    #[cfg(feature = "pkcs11")]
-    {
-        let name = arguments.key_name.as_deref();
-        if let Some(token) = arguments.token.open(name)? {
-            return Ok(Arc::new(token));
-        }
-    }
-    Ok(Arc::new(key(arguments)?))
-}
-
-/// Reads the signing key.
-fn key(arguments: &Seal) -> Result<MemoryKey, Error> {
-    let (place, read) = match (&arguments.key, &arguments.key_env) {
-        (Some(path), _) => (path.display().to_string(), key_file::read(path)),
-        (None, name) => {
-            let name = name.as_deref().unwrap_or_default();
-            let read = match std::env::var(name) {
-                Ok(text) => key_file::parse(&text),
-                Err(_) => Err(io::Error::other("the variable is not set, or is not UTF-8")),
-            };
-            (format!("the environment variable {name}"), read)
-        }
-    };
-    read.map_err(|source| Error::Key { place, source })
 }
 
 fn anchors(arguments: &Seal) -> Result<Vec<Place>, Error> {
