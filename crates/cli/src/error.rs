@@ -68,6 +68,10 @@ pub(crate) enum Error {
     /// The page cannot be served.
     #[error(transparent)]
     Serve(#[from] crate::serve::ServeError),
+    /// There is no archive, or nothing more of one.
+    #[cfg(feature = "archive")]
+    #[error(transparent)]
+    Archive(#[from] crate::archive::ArchiveError),
     /// There is no export.
     #[error(transparent)]
     Export(#[from] crate::export::ExportError),

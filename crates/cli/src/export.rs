@@ -5,7 +5,7 @@
 //! file that gets its name once it is whole ([`file`]), on the page a download ([`job`]).
 
 mod asked;
-mod columns;
+pub(crate) mod columns;
 mod csv;
 mod encoder;
 mod failure;
@@ -19,7 +19,7 @@ pub(crate) mod output;
 mod parquet;
 mod sealed;
 mod source;
-mod values;
+pub(crate) mod values;
 
 use std::io;
 use std::path::{Path, PathBuf};

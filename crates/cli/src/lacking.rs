@@ -8,11 +8,12 @@ use clap::error::{ContextKind, ContextValue};
 use crate::error::Error;
 
 /// What on a command line needs a feature, and whether the program has it.
-const WORDS: [(&str, bool); 6] = [
+const WORDS: [(&str, bool); 7] = [
     ("--key-name", cfg!(feature = "pkcs11")),
     ("--key-pkcs11", cfg!(feature = "pkcs11")),
     ("--otlp", cfg!(feature = "otlp")),
     ("--pin-env", cfg!(feature = "pkcs11")),
+    ("archive", cfg!(feature = "archive")),
     ("parquet", cfg!(feature = "parquet")),
     ("redact", cfg!(feature = "redact")),
 ];

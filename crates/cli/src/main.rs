@@ -5,8 +5,12 @@
 //! Exit codes: 0 for success, 1 if nothing was found, a check found a problem or something could
 //! not be removed, 2 for an error.
 
+#[cfg(feature = "archive")]
+mod archive;
 mod arguments;
 mod check_proof;
+#[cfg(feature = "parquet")]
+mod columnar;
 mod database;
 mod doctor;
 mod erase;
@@ -175,6 +179,8 @@ enum Command {
     CheckProof(check_proof::CheckProof),
     Serve(serve::Serve),
     Export(export::Export),
+    #[cfg(feature = "archive")]
+    Archive(archive::Archive),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
     ///
     /// For a login of an auditor or an operator. Recorded in the trail.
@@ -500,6 +506,12 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         check_proof::check(arguments)?;
         return Ok(ExitCode::SUCCESS);
     }
+    #[cfg(feature = "archive")]
+    if let Command::Archive(arguments) = &cli.command
+        && let Some(done) = archive::run_without_database(arguments)
+    {
+        return done;
+    }
     let url = url.ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;
     match cli.command {
@@ -527,6 +539,8 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Seal(arguments) => return seal::run(&database, &arguments),
         Command::Serve(arguments) => return serve::run(database, arguments),
         Command::Export(arguments) => return export::run(&database, &arguments),
+        #[cfg(feature = "archive")]
+        Command::Archive(arguments) => return archive::run(&database, &arguments),
         Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,
         Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
         #[cfg(feature = "redact")]

@@ -60,8 +60,8 @@ pub(crate) struct Prove {
 
 const SET_UP: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
-/// The entry of the batch of a writer that begins last up to a seq.
-const ENTRY: &str = "
+/// The entries of batches, each with its place in the log.
+pub(crate) const ENTRY: &str = "
     SELECT l.index, b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
         l.root, l.previous, w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at
     FROM audit.batches b JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq

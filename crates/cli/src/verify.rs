@@ -1,13 +1,13 @@
 //! `verify`: compares the trail with its ledger, and the ledger with the checkpoint that was signed.
 
-mod batches;
+pub(crate) mod batches;
 pub(crate) mod binary;
-mod finding;
+pub(crate) mod finding;
 pub(crate) mod log;
 pub(crate) mod nodes;
 pub(crate) mod published;
-mod recorded;
-mod rows;
+pub(crate) mod recorded;
+pub(crate) mod rows;
 mod shape;
 mod since;
 mod source;
@@ -294,7 +294,7 @@ struct Summary {
 }
 
 /// Begins a transaction that sees what another sees; returns the name of its snapshot.
-async fn begin(
+pub(crate) async fn begin(
     connection: &mut PgConnection,
     snapshot: Option<&str>,
 ) -> Result<String, sqlx::Error> {
@@ -377,7 +377,8 @@ async fn unproven(
     Ok((findings, without_root))
 }
 
-async fn fingerprints(
+/// Returns the fingerprints that are stored with a batch.
+pub(crate) async fn fingerprints(
     connection: &mut PgConnection,
     batch: &Batch,
 ) -> Result<Vec<u8>, sqlx::Error> {

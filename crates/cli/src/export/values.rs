@@ -158,7 +158,7 @@ pub(crate) fn push_time(out: &mut Vec<u8>, bytes: &[u8], zone: &str) {
 
 /// Returns the date of a day since 1970 in the Gregorian calendar, by the arithmetic of Howard
 /// Hinnant's `civil_from_days`.
-fn date(days: i64) -> (i64, i64, i64) {
+pub(crate) fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let of_era = days.rem_euclid(146_097);

@@ -11,7 +11,7 @@ use super::finding::{Finding, Kind};
 use super::recorded::Removed;
 
 /// The tables whose rows a batch has, in the order of its tree.
-pub(super) const TABLES: [&str; 5] = [
+pub(crate) const TABLES: [&str; 5] = [
     "query_runs",
     "prompt_runs",
     "events",
@@ -19,45 +19,45 @@ pub(super) const TABLES: [&str; 5] = [
     DEAD_LETTERS,
 ];
 
-pub(super) const DEAD_LETTERS: &str = "dead_letters";
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 
 /// A row of a batch, as it was read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    pub(super) place: Place,
-    pub(super) id: Option<Uuid>,
-    pub(super) leaf: Leaf,
+pub(crate) struct Seen {
+    pub(crate) place: Place,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) leaf: Leaf,
     /// Whether it has no salt, as after an erasure.
-    pub(super) is_blank: bool,
+    pub(crate) is_blank: bool,
 }
 
 /// Where a row stands in the tree of its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The index of its table in [`TABLES`].
-    pub(super) table: u8,
-    pub(super) day: u32,
-    pub(super) seq: i64,
+    pub(crate) table: u8,
+    pub(crate) day: u32,
+    pub(crate) seq: i64,
 }
 
 /// A batch, by its row in `audit.batches` and its entry in the log.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) writer: Uuid,
-    pub(super) first_seq: i64,
-    pub(super) last_seq: i64,
+pub(crate) struct Batch {
+    pub(crate) writer: Uuid,
+    pub(crate) first_seq: i64,
+    pub(crate) last_seq: i64,
     /// Its place in the log; `None`: it is not sealed yet.
-    pub(super) index: Option<i64>,
+    pub(crate) index: Option<i64>,
     /// The root that its entry has; `None` if its rows were not all there when it was sealed, or it
     /// is not sealed.
-    pub(super) root: Option<Hash>,
+    pub(crate) root: Option<Hash>,
     /// The hash of the fingerprints that are stored with it.
-    pub(super) prints: Option<Hash>,
-    pub(super) first_id: Option<Uuid>,
-    pub(super) last_id: Option<Uuid>,
-    pub(super) committed_us: i64,
+    pub(crate) prints: Option<Hash>,
+    pub(crate) first_id: Option<Uuid>,
+    pub(crate) last_id: Option<Uuid>,
+    pub(crate) committed_us: i64,
     /// The ranges of its tree whose rows were removed.
-    pub(super) removed: Vec<Removed>,
+    pub(crate) removed: Vec<Removed>,
     is_chosen: bool,
     rows: Mutex<Rows>,
 }
@@ -79,7 +79,7 @@ pub(super) enum Taken {
 }
 
 impl Batch {
-    pub(super) fn new(writer: Uuid, first_seq: i64, last_seq: i64) -> Self {
+    pub(crate) fn new(writer: Uuid, first_seq: i64, last_seq: i64) -> Self {
         Self {
             writer,
             first_seq,
@@ -96,7 +96,7 @@ impl Batch {
         }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         let count = self
             .last_seq
             .saturating_sub(self.first_seq)
@@ -140,7 +140,7 @@ impl Batch {
     }
 
     /// Whether these rows, each once, and what stands for those that were removed have its root.
-    fn has_root_of(&self, seen: &mut [Seen]) -> bool {
+    pub(crate) fn has_root_of(&self, seen: &mut [Seen]) -> bool {
         seen.sort_unstable_by_key(|row| row.place);
         if !self.are_removals_in_place(seen) {
             return false;
@@ -319,7 +319,7 @@ impl Batches {
 }
 
 /// Says which rows of a batch that was sealed without a root are not there. Nothing proves the others.
-pub(super) fn missing_rows(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
+pub(crate) fn missing_rows(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
     missing_and_doubled(batch, seen, &HashSet::new())
 }
 
@@ -327,7 +327,7 @@ pub(super) fn missing_rows(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
 ///
 /// `fingerprints` are those that were stored with the batch. They prove nothing: if they do not
 /// explain what differs, the batch as a whole is named.
-pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8]) -> Vec<Finding> {
+pub(crate) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8]) -> Vec<Finding> {
     seen.sort_unstable_by_key(|row| row.place);
     let prints: Vec<&[u8]> = fingerprints.chunks_exact(FINGERPRINT_BYTES).collect();
     let rows: HashSet<&[u8]> = prints.iter().copied().collect();

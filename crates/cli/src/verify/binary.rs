@@ -1,6 +1,8 @@
 //! Rows as COPY (FORMAT binary) sends them: what is hashed are these bytes.
 
 use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
+use hyper::body::Bytes;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
@@ -13,12 +15,40 @@ pub(crate) async fn read(
     query: &str,
     mut each: impl FnMut(Fields<'_>) -> Result<(), sqlx::Error>,
 ) -> Result<(), sqlx::Error> {
-    let copy = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
-    let mut messages = connection.copy_out_raw(&copy).await?;
-    let mut is_first = true;
-    while let Some(message) = messages.try_next().await? {
+    let mut copy = Copy::start(connection, query).await?;
+    while copy.next(&mut each).await? {}
+    Ok(())
+}
+
+/// What a COPY sends, message by message.
+pub(crate) struct Copy<'c> {
+    messages: BoxStream<'c, Result<Bytes, sqlx::Error>>,
+    is_first: bool,
+}
+
+impl<'c> Copy<'c> {
+    /// Runs `COPY (query) TO STDOUT (FORMAT binary)`.
+    pub(crate) async fn start(
+        connection: &'c mut PgConnection,
+        query: &str,
+    ) -> Result<Self, sqlx::Error> {
+        let copy = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+        Ok(Self {
+            messages: connection.copy_out_raw(&copy).await?,
+            is_first: true,
+        })
+    }
+
+    /// Hands over each row of the next message, mostly one; returns whether there was a message.
+    pub(crate) async fn next(
+        &mut self,
+        mut each: impl FnMut(Fields<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<bool, sqlx::Error> {
+        let Some(message) = self.messages.try_next().await? else {
+            return Ok(false);
+        };
         let mut rest = &message[..];
-        if std::mem::take(&mut is_first) {
+        if std::mem::take(&mut self.is_first) {
             rest = rest.get(HEADER_BYTES..).ok_or_else(broken)?;
         }
         while !rest.is_empty() {
@@ -35,8 +65,8 @@ pub(crate) async fn read(
                 rest: &row[..row.len() - rest.len()],
             })?;
         }
+        Ok(true)
     }
-    Ok(())
 }
 
 /// The fields of a row that are not read yet.

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use sqlx::types::Uuid;
 
 /// How many findings of one kind are named one by one.
-pub(super) const MOST_NAMED: usize = 100_000;
+pub(crate) const MOST_NAMED: usize = 100_000;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The signature of a checkpoint is not one of the key.
     SignatureInvalid,
     /// There is no checkpoint.
@@ -63,7 +63,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Returns its name, for programs.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::SignatureInvalid => "signature_invalid",
             Self::CheckpointMissing => "checkpoint_missing",
@@ -125,21 +125,21 @@ impl Kind {
 
 /// What was found, and where.
 #[derive(Clone, Debug)]
-pub(super) struct Finding {
-    pub(super) kind: Kind,
-    pub(super) table: Option<&'static str>,
-    pub(super) id: Option<Uuid>,
-    pub(super) writer: Option<Uuid>,
+pub(crate) struct Finding {
+    pub(crate) kind: Kind,
+    pub(crate) table: Option<&'static str>,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) writer: Option<Uuid>,
     /// The seq of a row, or the first of a batch.
-    pub(super) seq: Option<i64>,
+    pub(crate) seq: Option<i64>,
     /// The place of a batch in the log.
-    pub(super) index: Option<i64>,
+    pub(crate) index: Option<i64>,
     /// What else there is to say.
-    pub(super) detail: String,
+    pub(crate) detail: String,
 }
 
 impl Finding {
-    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self {
             kind,
             table: None,
@@ -151,12 +151,12 @@ impl Finding {
         }
     }
 
-    pub(super) fn of_batch(mut self, writer: Uuid, first_seq: i64, index: Option<i64>) -> Self {
+    pub(crate) fn of_batch(mut self, writer: Uuid, first_seq: i64, index: Option<i64>) -> Self {
         (self.writer, self.seq, self.index) = (Some(writer), Some(first_seq), index);
         self
     }
 
-    pub(super) fn of_row(
+    pub(crate) fn of_row(
         mut self,
         table: &'static str,
         id: Option<Uuid>,
@@ -168,7 +168,7 @@ impl Finding {
     }
 
     /// Returns it as JSON, as `--json` prints it.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "kind": self.kind.name(),
             "table": self.table,

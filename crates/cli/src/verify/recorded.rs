@@ -113,22 +113,22 @@ fn small_tables() -> String {
 
 /// A range of a batch's tree whose rows were removed.
 #[derive(Clone, Debug)]
-pub(super) struct Removed {
-    pub(super) from_leaf: u64,
-    pub(super) rows: u64,
-    pub(super) hashes: Vec<Hash>,
+pub(crate) struct Removed {
+    pub(crate) from_leaf: u64,
+    pub(crate) rows: u64,
+    pub(crate) hashes: Vec<Hash>,
     /// The index of the table in [`TABLES`].
-    pub(super) table: Option<u8>,
+    pub(crate) table: Option<u8>,
     /// How many rows of the table the batch had.
-    pub(super) of_table: u64,
+    pub(crate) of_table: u64,
     /// The days of the partition, counted from 1970-01-01.
-    pub(super) days: Option<RangeInclusive<u32>>,
+    pub(crate) days: Option<RangeInclusive<u32>>,
 }
 
 impl Removed {
     /// Whether a batch whose ids are from one to another can have had these rows: the ids are sealed,
     /// and the name of the partition is what the age of the rows is told by.
-    pub(super) fn can_be_of(&self, ids: Option<(Uuid, Uuid)>) -> bool {
+    pub(crate) fn can_be_of(&self, ids: Option<(Uuid, Uuid)>) -> bool {
         ids.zip(self.days.as_ref())
             .is_some_and(|((first, last), days)| {
                 day_of(first.as_u128()) <= *days.end() && day_of(last.as_u128()) >= *days.start()
@@ -195,36 +195,50 @@ fn days_named(text: &str) -> Option<(u32, u32)> {
 }
 
 /// A row: the index of its table, its id, its writer and its seq. Rows of two tables may have one id.
-pub(super) type RowKey = (u8, Uuid, Uuid, i64);
+pub(crate) type RowKey = (u8, Uuid, Uuid, i64);
 
 /// The hashes of a row whose content was erased.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Erased {
+pub(crate) struct Erased {
     /// Of the content that it had first.
-    pub(super) first: Hash,
+    pub(crate) first: Hash,
     /// Of what is left.
-    pub(super) left: Hash,
+    pub(crate) left: Hash,
     /// Whether all of the content was erased.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// What was removed and erased.
 #[derive(Debug, Default)]
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     /// By writer and first seq of the batch; in the order of the tree.
-    pub(super) removed: HashMap<(Uuid, i64), Vec<Removed>>,
-    pub(super) erased: HashMap<RowKey, Erased>,
-    pub(super) findings: Vec<Finding>,
+    pub(crate) removed: HashMap<(Uuid, i64), Vec<Removed>>,
+    pub(crate) erased: HashMap<RowKey, Erased>,
+    pub(crate) findings: Vec<Finding>,
     /// What was done and is no finding, for people.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Recorded {
     /// Reads what rows and batches are proven with. Whether it is true is for [`judge`](Self::judge) to say.
     pub(super) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let mut recorded = Self::default();
-        recorded.removed_ranges(connection).await?;
-        recorded.erased_rows(connection).await?;
+        recorded.removed_ranges(connection, "true").await?;
+        recorded.erased_rows(connection, "true").await?;
+        Ok(recorded)
+    }
+
+    /// Like [`read`](Self::read), of batches and of rows alone that these conditions are true of: on columns of `audit.removals r`,
+    /// and of `audit.erasures`.
+    #[cfg(feature = "archive")]
+    pub(crate) async fn read_some(
+        connection: &mut PgConnection,
+        batches: &str,
+        rows: &str,
+    ) -> Result<Self, sqlx::Error> {
+        let mut recorded = Self::default();
+        recorded.removed_ranges(connection, batches).await?;
+        recorded.erased_rows(connection, rows).await?;
         Ok(recorded)
     }
 
@@ -248,12 +262,16 @@ impl Recorded {
         Ok(())
     }
 
-    async fn removed_ranges(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let query = "SELECT r.writer_id, r.batch, r.from_leaf, r.rows, r.hashes, r.partition, r.parent, (
+    async fn removed_ranges(
+        &mut self,
+        connection: &mut PgConnection,
+        condition: &str,
+    ) -> Result<(), sqlx::Error> {
+        let query = format!("SELECT r.writer_id, r.batch, r.from_leaf, r.rows, r.hashes, r.partition, r.parent, (
                 SELECT CASE WHEN jsonb_typeof(b.records -> r.parent) = 'number' THEN least((b.records -> r.parent)::numeric, 1000000000000)::bigint END
                 FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq = r.batch)
-            FROM audit.removals r WHERE r.batch IS NOT NULL ORDER BY r.writer_id, r.batch, r.from_leaf";
-        binary::read(connection, query, |mut row| {
+            FROM audit.removals r WHERE r.batch IS NOT NULL AND ({condition}) ORDER BY r.writer_id, r.batch, r.from_leaf");
+        binary::read(connection, &query, |mut row| {
             let (writer, batch) = (row.uuid()?, row.i64()?);
             let (from_leaf, rows, hashes) = (row.i64()?, row.i64()?, row.field()?);
             let (partition, parent) = (row.field()?, row.field()?);
@@ -283,9 +301,15 @@ impl Recorded {
         .await
     }
 
-    async fn erased_rows(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let query = "SELECT id, content_hash, remaining_hash, cardinality(fields) = 0, table_name, writer_id, seq FROM audit.erasures ORDER BY number";
-        binary::read(connection, query, |mut row| {
+    async fn erased_rows(
+        &mut self,
+        connection: &mut PgConnection,
+        condition: &str,
+    ) -> Result<(), sqlx::Error> {
+        let query = format!(
+            "SELECT id, content_hash, remaining_hash, cardinality(fields) = 0, table_name, writer_id, seq FROM audit.erasures WHERE {condition} ORDER BY number"
+        );
+        binary::read(connection, &query, |mut row| {
             let (id, first, left) = (row.uuid()?, row.fixed()?, row.fixed()?);
             let is_whole = row.is_true()?;
             let name = row.field()?.unwrap_or_default();

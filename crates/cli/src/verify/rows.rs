@@ -18,7 +18,7 @@ use super::recorded::{Erased, RowKey};
 use super::shape::Leaves;
 
 /// Which of these rows no batch has.
-const WITHOUT_BATCH: &str = "
+pub(crate) const WITHOUT_BATCH: &str = "
     SELECT u.writer_id, u.seq FROM unnest($1::uuid[], $2::bigint[]) u (writer_id, seq)
     WHERE coalesce((SELECT b.last_seq FROM audit.batches b WHERE b.writer_id = u.writer_id AND b.first_seq <= u.seq ORDER BY b.first_seq DESC LIMIT 1), 0) < u.seq";
 
@@ -330,11 +330,11 @@ fn parts(batches: &Batches) -> Vec<Slice> {
 }
 
 /// Reads the rows of a table.
-struct TableReader<'a> {
+pub(crate) struct TableReader<'a> {
     erased: &'a HashMap<RowKey, Erased>,
     number: u8,
     name: &'static str,
-    columns: &'static Columns,
+    pub(crate) columns: &'static Columns,
     prefix: TablePrefix,
     is_dead_letters: bool,
     /// Whether the partition of each row is read.
@@ -355,13 +355,13 @@ fn blank(columns: &Columns) -> Vec<u8> {
 }
 
 /// A row that was read.
-struct Read {
-    writer: Option<Uuid>,
-    seen: Seen,
+pub(crate) struct Read {
+    pub(crate) writer: Option<Uuid>,
+    pub(crate) seen: Seen,
     /// Whether its content was erased, and is not what the erasure left.
-    is_edited: bool,
+    pub(crate) is_edited: bool,
     /// Whether an erasure tells of it.
-    is_erased: bool,
+    pub(crate) is_erased: bool,
     /// Of a dead letter: its `created_at`.
     dead_since: Option<i64>,
     /// The partition.
@@ -369,7 +369,7 @@ struct Read {
 }
 
 impl<'a> TableReader<'a> {
-    fn new(number: u8, erased: &'a HashMap<RowKey, Erased>, has_leaves: bool) -> Self {
+    pub(crate) fn new(number: u8, erased: &'a HashMap<RowKey, Erased>, has_leaves: bool) -> Self {
         let name = TABLES[usize::from(number)];
         let table = Table::of_name(name);
         let columns = Columns::of(name).unwrap_or_else(Columns::of_dead_letters);
@@ -401,7 +401,7 @@ impl<'a> TableReader<'a> {
         query
     }
 
-    fn read(&self, mut row: Fields<'_>) -> Result<Read, sqlx::Error> {
+    pub(crate) fn read(&self, mut row: Fields<'_>) -> Result<Read, sqlx::Error> {
         let mut fields = row;
         let core = row.images(self.columns.core.len())?;
         let content = row.images(self.columns.content.len())?;

@@ -1,0 +1,398 @@
+//! `archive`: copies finished days of the trail to a folder or a bucket, as signed Parquet.
+//!
+//! What is written of a day of a table is a *set* ([`set`]): files of rows ([`table_file`]), the batches that prove them
+//! ([`batch_list`]) and a signed manifest ([`manifest`]). Rows that come later for the day are another set, so that nothing
+//! is ever written again. Which sets are to be written follows from what the place has and what the log says ([`plan`]).
+
+mod batch_list;
+mod check;
+mod chunk;
+mod failure;
+mod log_cover;
+mod manifest;
+mod names;
+#[allow(
+    dead_code,
+    clippy::unused_async,
+    reason = "a bucket is asked asynchronously, and for ranges by whoever looks for one record in an archive"
+)]
+mod place;
+mod plan;
+mod rows;
+mod set;
+mod set_reader;
+mod table_file;
+mod values;
+mod verify;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+use sqlx::postgres::PgConnection;
+use tracing_audit::__program::Table;
+use tracing_audit::__program::ledger::key::Vkey;
+
+use self::chunk::Chunk;
+pub(crate) use self::failure::ArchiveError;
+use self::manifest::Manifest;
+use self::names::{DayOf, date_text, day_of_date};
+use self::place::Place;
+use self::plan::{Days, Sets, State};
+use self::set::{Outcome, Signed, Wanted, Writer};
+use crate::database::{Database, record_reading};
+use crate::error::Error;
+use crate::signer::SignerArguments;
+use crate::text::{escape_json, grouped};
+use crate::verify::begin;
+use crate::verify::finding::Finding;
+use crate::verify::published::read_keys;
+use crate::{complain, runtime, tables};
+
+/// The newest checkpoint that the database has.
+const CHECKPOINT: &str = "SELECT note FROM audit.checkpoint";
+
+/// How many findings of a day are told.
+const MOST_TOLD: usize = 100;
+
+/// Copies finished days of the trail to a folder or a bucket, or verifies such a copy.
+#[derive(Args, Debug)]
+#[command(
+    verbatim_doc_comment,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Archive {
+    #[command(subcommand)]
+    command: Option<ArchiveCommand>,
+    #[command(flatten)]
+    copy: CopyArguments,
+}
+
+/// What to do with an archive.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    Verify(verify::VerifyArchive),
+}
+
+/// Arguments of `archive` itself.
+#[derive(Args, Debug)]
+pub(crate) struct CopyArguments {
+    /// The folder, or the bucket `s3://BUCKET/PREFIX`. Nothing in it is ever overwritten.
+    #[arg(long, value_name = "PLACE", required = true, value_parser = NonEmptyStringValueParser::new())]
+    to: Option<String>,
+    /// Copies, and leaves the rows where they are.
+    #[arg(long, required = true)]
+    copy: bool,
+    #[command(flatten)]
+    signer: SignerArguments,
+    /// A verifier key with which the log was signed before, or a file with it; may be given several times.
+    #[arg(long, value_name = "KEY")]
+    old_key: Vec<String>,
+    /// Begins with this day: 2026-09-14. Else with the first of which there are records.
+    #[arg(long, value_name = "DATE")]
+    since: Option<String>,
+    /// Of this kind only; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = tables())]
+    kind: Vec<String>,
+    /// Why, as it is recorded in the trail before anything is read.
+    #[arg(long, value_name = "TEXT", default_value = "the archive", value_parser = NonEmptyStringValueParser::new())]
+    purpose: String,
+    /// Prints an array of the sets, and of the days that are left.
+    ///
+    /// A set is {kind, day, set, rows, files, bytes, manifest}; a day that is left {kind, day, left, findings}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs what needs no database; `None`: it does.
+pub(crate) fn run_without_database(arguments: &Archive) -> Option<Result<ExitCode, Error>> {
+    match arguments.command.as_ref()? {
+        ArchiveCommand::Verify(arguments) => Some(verify::run(arguments)),
+    }
+}
+
+/// Copies what is finished.
+pub(crate) fn run(database: &Database, arguments: &Archive) -> Result<ExitCode, Error> {
+    runtime()?.block_on(copy(database, &arguments.copy))
+}
+
+async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode, Error> {
+    let since = match arguments.since.as_deref() {
+        Some(text) => day_of_date(text).ok_or_else(|| ArchiveError::NoDay(text.to_owned()))?,
+        None => 0,
+    };
+    let signer = arguments.signer.open()?;
+    let keys = [vec![signer.vkey().clone()], read_keys(&arguments.old_key)?].concat();
+    let place = Place::of(arguments.to.as_deref().unwrap_or_default())?;
+    let mut connection = database.connect_to_trail().await?;
+    record_reading(
+        database,
+        &mut connection,
+        &arguments.purpose,
+        None,
+        None,
+        Some(&details(&place)),
+    )
+    .await?;
+    let (checkpoint, days) = look(database, &mut connection, &keys).await?;
+    let is_wanted = |table: &Table| {
+        arguments.kind.is_empty() || arguments.kind.iter().any(|kind| kind == table.name())
+    };
+    let tables: Vec<Table> = Table::ALL.into_iter().filter(is_wanted).collect();
+    let sets = Sets::list(&place, &tables).await?;
+    let mut run = Run {
+        writer: Writer {
+            database,
+            place: &place,
+            signer: &*signer,
+            keys: &keys,
+        },
+        signed: checkpoint,
+        told: Vec::new(),
+        is_json: arguments.json,
+        has_findings: false,
+    };
+    for day in days.finished(since) {
+        if days.has_unsealed(day) {
+            run.tell_unsealed(day);
+            continue;
+        }
+        let Some(entries) = days.entries(day) else {
+            continue;
+        };
+        let mut states = Vec::new();
+        for table in &tables {
+            let of = DayOf { table: *table, day };
+            states.push(sets.state(&place, of, &keys).await?);
+        }
+        if states
+            .iter()
+            .all(|state| state.begun.is_none() && state.from >= entries.1)
+        {
+            continue;
+        }
+        run.day(&mut connection, day, entries, states).await?;
+    }
+    run.end()
+}
+
+/// Returns what is recorded of the reading.
+fn details(place: &Place) -> String {
+    json!({ "page": "archive", "place": place.name() }).to_string()
+}
+
+/// Reads the checkpoint, and which days there are.
+async fn look(
+    database: &Database,
+    connection: &mut PgConnection,
+    keys: &[Vkey],
+) -> Result<(Signed, Days), Error> {
+    let failed = |source| database.read_error(source);
+    begin(connection, None).await.map_err(failed)?;
+    let note: Option<String> = sqlx::query_scalar(CHECKPOINT)
+        .persistent(false)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let note = note.ok_or(Error::NoCheckpoint)?;
+    let signed = plan::signed(&database.name(), note.as_bytes(), keys)?;
+    let days = Days::read(connection, signed.head.size)
+        .await
+        .map_err(failed)?;
+    connection.execute("ROLLBACK").await.map_err(failed)?;
+    Ok((signed, days))
+}
+
+/// A run over all days.
+struct Run<'a> {
+    writer: Writer<'a>,
+    signed: Signed,
+    /// What `--json` prints.
+    told: Vec<Value>,
+    is_json: bool,
+    has_findings: bool,
+}
+
+impl Run<'_> {
+    /// Archives what a day has that is not archived yet, in one snapshot.
+    async fn day(
+        &mut self,
+        connection: &mut PgConnection,
+        day: u32,
+        entries: (u64, u64),
+        mut states: Vec<State>,
+    ) -> Result<(), Error> {
+        let database = self.writer.database;
+        let failed = |source| database.read_error(source);
+        begin(connection, None).await.map_err(failed)?;
+        let findings = self.sets(connection, day, entries, &mut states).await?;
+        connection.execute("ROLLBACK").await.map_err(failed)?;
+        if !findings.is_empty() {
+            self.tell_findings(day, &findings);
+        }
+        Ok(())
+    }
+
+    async fn sets(
+        &mut self,
+        connection: &mut PgConnection,
+        day: u32,
+        within: (u64, u64),
+        states: &mut [State],
+    ) -> Result<Vec<Finding>, Error> {
+        let database = self.writer.database;
+        let failed = |source| database.read_error(source);
+        // What was begun goes on first, with the checkpoint that it was begun with.
+        for state in states.iter_mut() {
+            let Some(begun) = state.begun.take() else {
+                continue;
+            };
+            let place = self.writer.place.name();
+            let signed = plan::signed(&place, &begun.note, self.writer.keys)?;
+            let chunk = Chunk::list(connection, day, begun.entries, within, false);
+            let mut chunk = chunk.await.map_err(failed)?;
+            let findings = chunk.read_rows(connection, day).await.map_err(failed)?;
+            if !findings.is_empty() {
+                return Ok(findings);
+            }
+            let findings = self.set(connection, &chunk, state, &signed).await?;
+            if !findings.is_empty() {
+                return Ok(findings);
+            }
+        }
+        let signed = self.signed.clone();
+        let mut from = states
+            .iter()
+            .map(|state| state.from)
+            .min()
+            .unwrap_or_default();
+        while from < within.1 {
+            let entries = from..signed.head.size;
+            let chunk = Chunk::list(connection, day, entries, within, true);
+            let mut chunk = chunk.await.map_err(failed)?;
+            if chunk.is_empty() {
+                break;
+            }
+            let findings = chunk.read_rows(connection, day).await.map_err(failed)?;
+            if !findings.is_empty() {
+                return Ok(findings);
+            }
+            for state in states.iter_mut() {
+                if state.from < chunk.entries.end {
+                    let findings = self.set(connection, &chunk, state, &signed).await?;
+                    if !findings.is_empty() {
+                        return Ok(findings);
+                    }
+                }
+            }
+            from = chunk.entries.end;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Writes the next set of a day of a table, up to where a chunk ends.
+    async fn set(
+        &mut self,
+        connection: &mut PgConnection,
+        chunk: &Chunk,
+        state: &mut State,
+        signed: &Signed,
+    ) -> Result<Vec<Finding>, Error> {
+        let wanted = Wanted {
+            of: state.of,
+            set: state.set,
+            entries: state.from..chunk.entries.end,
+        };
+        match self
+            .writer
+            .write(connection, chunk, &wanted, signed)
+            .await?
+        {
+            Outcome::Differs(findings) => return Ok(findings),
+            // The next set has the range of this one as well.
+            Outcome::Empty => {}
+            Outcome::Written(manifest) => {
+                note_in_trail(&manifest);
+                state.set += 1;
+                state.from = chunk.entries.end;
+                self.tell_set(&manifest);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn tell_set(&mut self, manifest: &Manifest) {
+        let bytes: u64 = manifest.files.iter().map(|file| file.content.bytes).sum();
+        let bytes = bytes + manifest.batches.bytes;
+        let name = manifest.of.name(manifest.set, names::Part::Manifest);
+        if self.is_json {
+            self.told.push(json!({
+                "kind": manifest.of.table.name(),
+                "day": date_text(manifest.of.day),
+                "set": manifest.set,
+                "rows": manifest.rows,
+                "files": manifest.files.len(),
+                "bytes": bytes,
+                "manifest": name,
+            }));
+        } else {
+            let count = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
+            complain(&format!(
+                "{}: {} rows, {} bytes, set {}",
+                manifest.of,
+                count(manifest.rows),
+                count(bytes),
+                manifest.set
+            ));
+        }
+    }
+
+    fn tell_unsealed(&mut self, day: u32) {
+        let day = date_text(day);
+        if self.is_json {
+            self.told
+                .push(json!({ "day": day, "left": "unsealed", "findings": [] }));
+        } else {
+            complain(&format!(
+                "{day} is left: not all of its batches are sealed and under the newest checkpoint"
+            ));
+        }
+    }
+
+    fn tell_findings(&mut self, day: u32, findings: &[Finding]) {
+        self.has_findings = true;
+        let day = date_text(day);
+        if self.is_json {
+            let findings: Vec<Value> = findings.iter().take(MOST_TOLD).map(Finding::json).collect();
+            self.told
+                .push(json!({ "day": day, "left": "differs", "findings": findings }));
+            return;
+        }
+        for finding in findings.iter().take(MOST_TOLD) {
+            complain(&finding.to_string());
+        }
+        complain(&format!(
+            "{day} is left: {} findings, and what was changed is archived by nobody; `tracing-audit verify` says more",
+            findings.len()
+        ));
+    }
+
+    fn end(self) -> Result<ExitCode, Error> {
+        if self.is_json {
+            let told = Value::Array(self.told).to_string();
+            writeln!(io::stdout(), "{}", escape_json(&told))?;
+        }
+        Ok(if self.has_findings {
+            ExitCode::from(1)
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// Records in the trail that a set was archived.
+fn note_in_trail(_manifest: &Manifest) {}

@@ -1,0 +1,61 @@
+//! Why there is no archive, or nothing more of one.
+
+use tracing_audit::__program::ledger::checkpoint::CheckpointError;
+use tracing_audit::__program::ledger::key::SignError;
+use tracing_audit::__program::ledger::note::NoteError;
+
+use super::manifest::ManifestError;
+
+/// Why nothing was archived.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    #[error("--since: {0} is no day: write it as 2026-09-14")]
+    NoDay(String),
+    #[error("{place}: {object} is there and is not what this would write: {advice}")]
+    Differs {
+        place: String,
+        object: String,
+        advice: &'static str,
+    },
+    #[error(
+        "{place}: {object} reads back otherwise than it was written; nothing of its set counts"
+    )]
+    ReadBack { place: String, object: String },
+    #[error("{place}: {object} is not there any more")]
+    Gone { place: String, object: String },
+    #[error("{place}: {object}: {source}")]
+    NoManifest {
+        place: String,
+        object: String,
+        source: ManifestError,
+    },
+    #[error("{place}: {object}: it is no list of batches: {why}")]
+    NoBatches {
+        place: String,
+        object: String,
+        why: &'static str,
+    },
+    #[error(
+        "{place}: {folder} has objects of set {set} and no list of its batches: they are of no archive's run"
+    )]
+    Orphans {
+        place: String,
+        folder: String,
+        set: u32,
+    },
+    #[error("the manifest for {of}: {source}")]
+    Manifest { of: String, source: NoteError },
+    #[error("the manifest cannot be signed: {0}")]
+    Sign(#[source] SignError),
+    #[error("the checkpoint in {place}: {source}")]
+    Checkpoint {
+        place: String,
+        source: CheckpointError,
+    },
+    #[error(
+        "the log in the database is not that of the checkpoint that it has; `tracing-audit verify` says more"
+    )]
+    OtherLog,
+    #[error("{of}: a file of Parquet cannot be written: {source}")]
+    Encode { of: String, source: std::io::Error },
+}

@@ -1,0 +1,264 @@
+//! Which days are archived, and which sets of them are there.
+
+use std::collections::BTreeMap;
+
+use sqlx::postgres::PgConnection;
+use tracing_audit::__program::Table;
+use tracing_audit::__program::ledger::checkpoint::{self, CheckpointError};
+use tracing_audit::__program::ledger::key::Vkey;
+use tracing_audit::__program::ledger::note::Note;
+
+use super::batch_list::{self, BatchList};
+use super::failure::ArchiveError;
+use super::manifest::{self, Manifest};
+use super::names::{DayOf, Object, Part};
+use super::place::Place;
+use super::set::Signed;
+use crate::error::Error;
+
+/// The batches by the days of their first and their last id, with: the least and the greatest place in the log of those
+/// below a size; and whether others are not there yet. And the day of today.
+const SPANS: &str = "
+    SELECT ('x' || translate(left(b.first_id::text, 13), '-', ''))::bit(48)::bigint / 86400000, ('x' || translate(left(b.last_id::text, 13), '-', ''))::bit(48)::bigint / 86400000,
+        min(l.index) FILTER (WHERE l.index < $1), max(l.index) FILTER (WHERE l.index < $1),
+        bool_or(l.index IS NULL OR l.index >= $1), floor(extract(epoch FROM now()) / 86400)::bigint
+    FROM audit.batches b LEFT JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
+    WHERE b.first_id IS NOT NULL AND b.last_id IS NOT NULL
+    GROUP BY 1, 2";
+
+/// The batches of some days.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: u32,
+    last: u32,
+    /// The least and the greatest place in the log, of those under the checkpoint.
+    indexes: Option<(u64, u64)>,
+    has_unsealed: bool,
+}
+
+/// Which days there are.
+#[derive(Debug, Default)]
+pub(super) struct Days {
+    spans: Vec<Span>,
+    today: u32,
+}
+
+impl Days {
+    /// Reads which days the batches are of, in a log of which so many entries are under a checkpoint.
+    pub(super) async fn read(
+        connection: &mut PgConnection,
+        size: u64,
+    ) -> Result<Self, sqlx::Error> {
+        type Row = (i64, i64, Option<i64>, Option<i64>, bool, i64);
+        let rows: Vec<Row> = sqlx::query_as(SPANS)
+            .bind(i64::try_from(size).unwrap_or(i64::MAX))
+            .persistent(false)
+            .fetch_all(connection)
+            .await?;
+        let day = |day: i64| u32::try_from(day).unwrap_or_default();
+        let index = |index: i64| u64::try_from(index).ok();
+        let mut days = Self::default();
+        for (first, last, least, greatest, has_unsealed, today) in rows {
+            days.today = u32::try_from(today).unwrap_or_default();
+            days.spans.push(Span {
+                first: day(first),
+                last: day(last),
+                indexes: least.and_then(index).zip(greatest.and_then(index)),
+                has_unsealed,
+            });
+        }
+        Ok(days)
+    }
+
+    /// Returns the days that are over, from one on, ascending.
+    pub(super) fn finished(&self, since: u32) -> Vec<u32> {
+        let mut days: Vec<u32> = self
+            .spans
+            .iter()
+            .flat_map(|span| span.first.max(since)..=span.last.min(self.today.saturating_sub(1)))
+            .collect();
+        days.sort_unstable();
+        days.dedup();
+        days
+    }
+
+    fn over(&self, day: u32) -> impl Iterator<Item = &Span> {
+        let spans = self.spans.iter();
+        spans.filter(move |span| (span.first..=span.last).contains(&day))
+    }
+
+    /// Whether batches of a day are not under the checkpoint yet.
+    pub(super) fn has_unsealed(&self, day: u32) -> bool {
+        self.over(day).any(|span| span.has_unsealed)
+    }
+
+    /// Returns the least place in the log of a day's batches, and the one after the greatest.
+    pub(super) fn entries(&self, day: u32) -> Option<(u64, u64)> {
+        let indexes = self.over(day).filter_map(|span| span.indexes);
+        let (least, greatest) =
+            indexes.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))?;
+        Some((least, greatest + 1))
+    }
+}
+
+/// Verifies a checkpoint.
+pub(super) fn signed(place: &str, note: &[u8], keys: &[Vkey]) -> Result<Signed, Error> {
+    let failed = |source| ArchiveError::Checkpoint {
+        place: place.to_owned(),
+        source,
+    };
+    let parsed = Note::parse(note).map_err(|error| failed(CheckpointError::from(error)))?;
+    let verified = checkpoint::verify_note(&parsed, keys, &[]).map_err(failed)?;
+    Ok(Signed {
+        note: note.to_vec(),
+        head: verified.checkpoint.head,
+    })
+}
+
+/// The objects of a set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Objects {
+    pub(super) has_manifest: bool,
+    pub(super) has_batches: bool,
+    pub(super) files: Vec<u32>,
+}
+
+impl Objects {
+    pub(super) fn add(&mut self, part: Part) {
+        match part {
+            Part::File(number) => self.files.push(number),
+            Part::Batches => self.has_batches = true,
+            Part::Manifest => self.has_manifest = true,
+        }
+    }
+}
+
+/// The sets that a place has, by table and day.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    of: BTreeMap<(&'static str, u32), BTreeMap<u32, Objects>>,
+}
+
+/// How far a day of a table is archived.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) of: DayOf,
+    /// The number of the next set.
+    pub(super) set: u32,
+    /// The place in the log where it begins.
+    pub(super) from: u64,
+    /// What an interrupted run has begun it with.
+    pub(super) begun: Option<BatchList>,
+}
+
+impl Sets {
+    /// Lists what a place has of some tables.
+    pub(super) async fn list(place: &Place, tables: &[Table]) -> Result<Self, Error> {
+        let mut sets = Self::default();
+        for table in tables {
+            for (name, _) in place.list(&format!("kind={}/", table.name())).await? {
+                if let Some(object) = Object::parse(&name) {
+                    sets.add(object);
+                }
+            }
+        }
+        Ok(sets)
+    }
+
+    fn add(&mut self, object: Object) {
+        let of = (object.of.table.name(), object.of.day);
+        let objects = self
+            .of
+            .entry(of)
+            .or_default()
+            .entry(object.set)
+            .or_default();
+        objects.add(object.part);
+    }
+
+    /// Returns how far a day is archived. What the place says of it must be signed.
+    pub(super) async fn state(
+        &self,
+        place: &Place,
+        of: DayOf,
+        keys: &[Vkey],
+    ) -> Result<State, Error> {
+        let mut state = State {
+            of,
+            set: 1,
+            from: 0,
+            begun: None,
+        };
+        let Some(sets) = self.of.get(&(of.table.name(), of.day)) else {
+            return Ok(state);
+        };
+        let mut last = None;
+        for (set, objects) in sets {
+            if *set != state.set || !objects.has_batches || last == Some(false) {
+                let set = if *set == state.set { *set } else { state.set };
+                return Err(ArchiveError::Orphans {
+                    place: place.name(),
+                    folder: of.folder(),
+                    set,
+                }
+                .into());
+            }
+            last = Some(objects.has_manifest);
+            if objects.has_manifest {
+                state.set += 1;
+            }
+        }
+        if state.set > 1 {
+            let manifest = read_manifest(place, of, state.set - 1, keys).await?;
+            state.from = manifest.entries.end;
+        }
+        if last == Some(false) {
+            state.begun = Some(read_batches(place, of, state.set).await?);
+        }
+        Ok(state)
+    }
+}
+
+/// Reads a manifest that is there, and that one of these keys has signed.
+async fn read_manifest(
+    place: &Place,
+    of: DayOf,
+    set: u32,
+    keys: &[Vkey],
+) -> Result<Manifest, Error> {
+    let name = of.name(set, Part::Manifest);
+    let bytes = place.get(&name, manifest::MOST_BYTES as u64).await?;
+    let gone = || ArchiveError::Gone {
+        place: place.name(),
+        object: name.clone(),
+    };
+    let manifest = Manifest::verify(&bytes.ok_or_else(gone)?, keys);
+    let manifest = manifest.and_then(|manifest| {
+        if (manifest.of, manifest.set) == (of, set) {
+            Ok(manifest)
+        } else {
+            Err(manifest::ManifestError::Elsewhere)
+        }
+    });
+    Ok(manifest.map_err(|source| ArchiveError::NoManifest {
+        place: place.name(),
+        object: name.clone(),
+        source,
+    })?)
+}
+
+/// Reads the list of the batches of a set that is not whole yet.
+async fn read_batches(place: &Place, of: DayOf, set: u32) -> Result<BatchList, Error> {
+    let name = of.name(set, Part::Batches);
+    let bytes = place.get(&name, batch_list::MOST_BYTES).await?;
+    let gone = || ArchiveError::Gone {
+        place: place.name(),
+        object: name.clone(),
+    };
+    let list = BatchList::decode(&bytes.ok_or_else(gone)?);
+    Ok(list.map_err(|why| ArchiveError::NoBatches {
+        place: place.name(),
+        object: name.clone(),
+        why,
+    })?)
+}

@@ -1,0 +1,210 @@
+//! Reads a set by its manifest, and compares it with the log: what `archive verify` does with each set, and whoever
+//! relies on one before something else is done.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tracing_audit::__program::ledger::key::Vkey;
+
+use super::batch_list::BatchList;
+use super::check::{Check, Found, FoundKind};
+use super::manifest::{self, Content, Manifest};
+use super::names::{Object, Part};
+use super::place::Place;
+use super::rows::{self, ReadRow};
+use crate::error::Error;
+
+/// A set that was read.
+#[derive(Debug)]
+pub(crate) struct ReadSet {
+    /// `None`: none of the keys has signed what is there.
+    pub(crate) manifest: Option<Manifest>,
+    /// The rows, by tenant and id, if they were asked for.
+    pub(crate) rows: Vec<ReadRow>,
+    /// How many rows are of batches that were sealed without a root: the manifest alone proves them.
+    pub(crate) without_root: u64,
+    /// What is not as it has to be. Of what was found something the rest counts for nothing.
+    pub(crate) findings: Vec<Found>,
+}
+
+/// How sets are read.
+pub(crate) struct SetReader<'a> {
+    place: &'a Place,
+    keys: &'a [Vkey],
+    /// How many files are decoded at once.
+    jobs: usize,
+    turns: Arc<Semaphore>,
+}
+
+impl<'a> SetReader<'a> {
+    /// Reads sets of a place, which one of these keys must have signed.
+    pub(crate) fn new(place: &'a Place, keys: &'a [Vkey], jobs: usize) -> Self {
+        Self {
+            place,
+            keys,
+            jobs,
+            turns: Arc::new(Semaphore::new(jobs)),
+        }
+    }
+
+    /// Reads the set of a manifest, all of its files, and compares it with the log. Needs no database.
+    pub(crate) async fn read_set(
+        &self,
+        manifest: Object,
+        are_rows_kept: bool,
+    ) -> Result<ReadSet, Error> {
+        let name = manifest.name();
+        let mut set = ReadSet {
+            manifest: None,
+            rows: Vec::new(),
+            without_root: 0,
+            findings: Vec::new(),
+        };
+        let most = manifest::MOST_BYTES as u64;
+        let Some(bytes) = self.place.get(&name, most).await? else {
+            set.findings
+                .push(Found::new(FoundKind::ObjectMissing, name, ""));
+            return Ok(set);
+        };
+        let read = match Manifest::verify(&bytes, self.keys) {
+            Ok(read) if (read.of, read.set) == (manifest.of, manifest.set) => read,
+            Ok(_) => {
+                let detail = "it is that of another set";
+                set.findings
+                    .push(Found::new(FoundKind::ManifestInvalid, name, detail));
+                return Ok(set);
+            }
+            Err(error) => {
+                let detail = error.to_string();
+                set.findings
+                    .push(Found::new(FoundKind::ManifestInvalid, name, detail));
+                return Ok(set);
+            }
+        };
+        set.manifest = Some(read.clone());
+        self.contents(&read, are_rows_kept, &mut set).await?;
+        Ok(set)
+    }
+
+    async fn contents(
+        &self,
+        manifest: &Manifest,
+        are_rows_kept: bool,
+        set: &mut ReadSet,
+    ) -> Result<(), Error> {
+        let name = manifest.of.name(manifest.set, Part::Batches);
+        let list = match self.get(&name, manifest.batches).await? {
+            Err(found) => Err(found),
+            Ok(bytes) => BatchList::decode(&bytes)
+                .map_err(|why| Found::new(FoundKind::BatchesBroken, name, why)),
+        };
+        let mut check = match list {
+            Ok(list) => Some(Check::new(manifest.clone(), list, self.keys)),
+            Err(found) => {
+                set.findings.push(found);
+                None
+            }
+        };
+        let mut files = stream::iter(&manifest.files)
+            .map(|file| self.file(manifest, file))
+            .buffered(self.jobs);
+        while let Some(read) = files.next().await {
+            let (number, read) = read?;
+            match (read, &mut check) {
+                (Ok(rows), Some(check)) => {
+                    check.file(number, &rows);
+                    if are_rows_kept {
+                        set.rows.extend(rows);
+                    }
+                }
+                (Ok(_), None) => {}
+                (Err(found), _) => set.findings.push(found),
+            }
+        }
+        // A file that is not there is one finding; each of its batches would be another.
+        if let Some(mut check) = check {
+            if set.findings.is_empty() {
+                let _turn = self.turns.acquire().await;
+                let ended = spawn_blocking(move || {
+                    let without_root = check.end();
+                    (without_root, check.findings)
+                });
+                let (without_root, findings) = joined(ended.await);
+                set.without_root = without_root;
+                set.findings = findings;
+            } else {
+                set.findings.append(&mut check.findings);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a file, and decodes it.
+    async fn file(
+        &self,
+        manifest: &Manifest,
+        file: &manifest::File,
+    ) -> Result<(u32, Result<Vec<ReadRow>, Found>), Error> {
+        let name = manifest.of.name(manifest.set, Part::File(file.number));
+        let table = manifest.of.table;
+        let _turn = self.turns.acquire().await;
+        let bytes = match self.read(&name, file.content).await? {
+            Ok(bytes) => bytes,
+            Err(found) => return Ok((file.number, Err(found))),
+        };
+        let content = file.content;
+        let decoded = spawn_blocking(move || {
+            let bytes = expect(name.clone(), bytes, content)?;
+            rows::read(table, bytes)
+                .map_err(|error| Found::new(FoundKind::FileBroken, name, error.to_string()))
+        });
+        Ok((file.number, joined(decoded.await)))
+    }
+
+    /// Reads an object that has to have these bytes.
+    async fn get(&self, name: &str, content: Content) -> Result<Result<Vec<u8>, Found>, Error> {
+        let bytes = self.read(name, content).await?;
+        Ok(bytes.and_then(|bytes| expect(name.to_owned(), bytes, content)))
+    }
+
+    /// Reads an object that has to be as long as this.
+    async fn read(&self, name: &str, content: Content) -> Result<Result<Vec<u8>, Found>, Error> {
+        // The sizes of the objects were listed: a longer one is not read.
+        Ok(match self.place.get(name, content.bytes).await {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(Found::new(FoundKind::ObjectMissing, name, "")),
+            Err(error) => Err(Found::new(
+                FoundKind::ObjectChanged,
+                name,
+                error.to_string(),
+            )),
+        })
+    }
+}
+
+/// Returns the bytes if they are those that a manifest has.
+fn expect(name: String, bytes: Vec<u8>, content: Content) -> Result<Vec<u8>, Found> {
+    let detail = if bytes.len() as u64 != content.bytes {
+        format!("it has {} bytes, and not {}", bytes.len(), content.bytes)
+    } else if <[u8; 32]>::from(Sha256::digest(&bytes)) != content.sha256 {
+        String::from("its SHA-256 is not that of the manifest")
+    } else {
+        return Ok(bytes);
+    };
+    Err(Found::new(FoundKind::ObjectChanged, name, detail))
+}
+
+/// Returns what a blocking task returned. One that panics ends the program.
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Nobody cancels it.
+            Err(_) => std::process::abort(),
+        },
+    }
+}

@@ -1,0 +1,134 @@
+//! What is written, and in which order.
+
+use std::collections::BTreeMap;
+
+use testkit::trail::TRIGGERS_OFF;
+
+use super::*;
+
+const TABLES: [&str; 4] = ["query_runs", "prompt_runs", "events", "activities"];
+
+#[test]
+fn finished_days_are_archived_once_and_verify_without_a_database() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 200);
+    // Over midnight.
+    setting.fill(&format!("{DAY} 23:59:55"), 100);
+    setting.seal();
+    let told = setting.archive();
+    let rows: BTreeMap<(&str, &str), u64> = told
+        .iter()
+        .map(|set| {
+            let text = |name: &str| set[name].as_str().unwrap();
+            assert_eq!(set["set"], 1);
+            ((text("kind"), text("day")), set["rows"].as_u64().unwrap())
+        })
+        .collect();
+    let mut all = 0;
+    for table in TABLES {
+        for day in [DAY, NEXT_DAY] {
+            let count = setting.count(table, day);
+            assert!(count > 0);
+            assert_eq!(rows[&(table, day)], count, "{table} {day}");
+            all += count;
+        }
+    }
+    assert_eq!(setting.verify(&[]).assert_clean(), all);
+    let before = files(&setting.folder());
+    // Nothing more is to be done.
+    assert_eq!(setting.archive(), Vec::<Value>::new());
+    assert_eq!(files(&setting.folder()), before);
+    // The server is not asked.
+    let of_kind = setting.verify(&["--kind", "events", "--month", "2026-03"]);
+    assert_eq!(
+        of_kind.assert_clean(),
+        rows[&("events", DAY)] + rows[&("events", NEXT_DAY)]
+    );
+}
+
+#[test]
+fn rows_that_come_later_are_a_set_of_their_own() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 40);
+    setting.seal();
+    let first = setting.archive();
+    let before = setting.verify(&[]).assert_clean();
+    setting.fill(&format!("{DAY} 10:00"), 20);
+    // Not sealed yet.
+    let left = setting.archive();
+    assert_eq!(left[0]["left"], "unsealed");
+    assert_eq!(left.len(), 1);
+    setting.seal();
+    let second = setting.archive();
+    assert_eq!(second.len(), first.len());
+    assert!(second.iter().all(|set| set["set"] == 2), "{second:?}");
+    let after = setting.verify(&[]).assert_clean();
+    let late: u64 = second.iter().map(|set| set["rows"].as_u64().unwrap()).sum();
+    assert_eq!(after, before + late);
+    assert_eq!(setting.archive(), Vec::<Value>::new());
+    for file in ["_0001.manifest", "_0002.manifest"] {
+        assert!(
+            setting
+                .folder()
+                .join(day_folder("events", DAY))
+                .join(file)
+                .exists()
+        );
+    }
+}
+
+#[test]
+fn row_that_was_changed_is_named_and_its_day_is_left() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 40);
+    setting.fill(&format!("{NEXT_DAY} 12:00"), 40);
+    setting.seal();
+    let id = setting.postgres.psql(&format!(
+        "{TRIGGERS_OFF};
+         UPDATE audit.events SET input_summary = 'another' WHERE id = (SELECT min(id::text)::uuid FROM audit.events WHERE audit.day_of(id) = '{DAY}'::date - '1970-01-01') RETURNING id"
+    ));
+    let output = setting.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = told(&output);
+    assert_eq!(told[0]["day"], DAY);
+    let finding = &told[0]["findings"][0];
+    assert_eq!(finding["kind"], "row_edited");
+    assert!(
+        id.contains(finding["id"].as_str().unwrap()),
+        "{id}: {finding}"
+    );
+    assert!(
+        told[1..].iter().all(|set| set["day"] == NEXT_DAY),
+        "{told:?}"
+    );
+    assert!(!setting.folder().join(day_folder("events", DAY)).exists());
+    setting.verify(&[]).assert_clean();
+}
+
+#[test]
+fn erased_rows_are_proven_by_what_they_were() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 80);
+    setting.seal();
+    let erased = program(&setting.postgres.url())
+        .args([
+            "erase",
+            "--tenant",
+            "tenant 1",
+            "--reason",
+            "asked for",
+            "--requested-by",
+            "ana",
+            "--yes",
+        ])
+        .output()
+        .unwrap();
+    assert!(erased.status.success(), "{}", stderr(&erased));
+    let rows: u64 = setting
+        .archive()
+        .iter()
+        .map(|set| set["rows"].as_u64().unwrap_or_default())
+        .sum();
+    assert!(rows > 0);
+    assert_eq!(setting.verify(&[]).assert_clean(), rows);
+}
