@@ -13,7 +13,7 @@ fn migrate_creates_the_tables_and_lists_what_exists() {
     assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
     let said = stdout(&second);
     assert!(
-        said.contains("up to date already: version 5, ledger"),
+        said.contains("up to date already: version 6, archive"),
         "{said}"
     );
     for table in ["query_runs", "prompt_runs", "events"] {

@@ -109,7 +109,7 @@ fn finding_shows_actual_and_expected_state_and_a_statement_to_copy() {
     let postgres = with_partitions();
     postgres.psql(
         "ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY;
-        ALTER FUNCTION audit.remove_partition(text, interval) RESET datestyle",
+        ALTER FUNCTION audit.take_partition(text, interval, jsonb) RESET datestyle",
     );
     let looked = command(&postgres.url(), &["doctor"])
         .env("COLUMNS", "60")

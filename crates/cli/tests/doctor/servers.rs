@@ -100,11 +100,11 @@ fn missing_trail_or_another_schema_version_is_found() {
             &["problem schema_version audit"][..],
         ),
         (
-            "DELETE FROM audit.schema_migrations WHERE version = 5",
+            "DELETE FROM audit.schema_migrations WHERE version = 6",
             &["problem schema_version audit"],
         ),
         (
-            "UPDATE audit.schema_migrations SET success = false WHERE version = 5",
+            "UPDATE audit.schema_migrations SET success = false WHERE version = 6",
             &[
                 "problem schema_version audit",
                 "problem schema_version audit.schema_migrations",
