@@ -94,11 +94,11 @@ pub mod seal {
     #[cfg(feature = "seal-witness")]
     pub use crate::config::seal::witness::Witness;
     pub use crate::config::seal::{Place, SealConfig};
-    #[cfg(feature = "seal-bucket")]
-    pub use crate::seal::Bucket;
     #[cfg(feature = "seal-witness")]
     pub use crate::seal::WitnessError;
     pub use crate::seal::{AnchorError, Notice, Notify, Outcome, SealError, Sealer, key_file};
+    #[cfg(feature = "seal-bucket")]
+    pub use crate::seal::{Bucket, lock};
 }
 
 /// Connections for HTTP and HTTPS.

@@ -13,10 +13,8 @@ import http.server
 import json
 import os
 import pathlib
-import random
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,32 +22,21 @@ import threading
 import time
 import urllib.parse
 
-import boto3
 import pg8000.dbapi
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+# scripts/ledger-bucket has checks/s3 in PYTHONPATH.
+import seaweed
+from seaweed import CLEAN, PATIENCE, ROOT, identity, refused, wait_until
 
 FOLDER, PROGRAM, WRITER, WEED = sys.argv[1:]
 FOLDER = pathlib.Path(FOLDER)
 DATABASE = urllib.parse.urlsplit(os.environ["DATABASE_URL"])
-PATIENCE = 90
-
-# Of what the shell that runs this has nothing is meant for these programs.
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "AUDIT_", "OTEL_"))}
-ROOT = (secrets.token_hex(10).upper(), secrets.token_hex(20))
-SEALER = (secrets.token_hex(10).upper(), secrets.token_hex(20))
+SEALER = seaweed.new_key()
 
 
 def say(text):
     print(f"bucket: {text}", file=sys.stderr, flush=True)
-
-
-def wait_until(what, condition):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain until {what}"
-        time.sleep(0.05)
-    return found
 
 
 # ---- the database
@@ -93,105 +80,12 @@ def write():
     assert done.returncode == 0, done.stderr
 
 
-# ---- the server of S3
-
-
-class Server:
-    """A server on this machine, with the same data each time it is started."""
-
-    def __init__(self):
-        self.data = FOLDER / "seaweed"
-        self.data.mkdir()
-        config = FOLDER / "s3.json"
-        config.write_text(json.dumps({"identities": [
-            identity("root", ROOT, ["Admin"]),
-            identity("sealer", SEALER, ["Read:audit", "Write:audit", "List:audit"]),
-        ]}))
-        self.config = config
-        self.certificate, key = FOLDER / "certificate.pem", FOLDER / "key.pem"
-        self.tls = []
-        if shutil.which("openssl"):
-            subprocess.run(
-                ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
-                 "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
-                 "-keyout", key, "-out", self.certificate], check=True, capture_output=True,
-            )
-            self.tls = [f"-s3.cert.file={self.certificate}", f"-s3.key.file={key}"]
-        self.process = None
-        self.port = None
-
-    def start(self):
-        for _ in range(10):
-            first = self.port or random.randrange(15_000, 30_000)
-            ports = dict(zip(PORTS, range(first, first + len(PORTS))))
-            arguments = [f"-{name}={port}" for name, port in ports.items()] + self.tls
-            with open(FOLDER / "seaweed.log", "a") as log:
-                self.process = subprocess.Popen(
-                    [WEED, f"-logdir={FOLDER}", "server", f"-dir={self.data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-                     f"-s3.config={self.config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
-                     "-master.volumeSizeLimitMB=64", "-volume.max=20", *arguments],
-                    stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=CLEAN, cwd=FOLDER,
-                )
-            deadline = time.monotonic() + PATIENCE
-            while self.process.poll() is None and time.monotonic() < deadline:
-                if self.answers(ports["s3.port"]):
-                    self.port = first
-                    return
-                time.sleep(0.1)
-            self.stop()
-        raise AssertionError(f"the server of S3 did not start: {(FOLDER / 'seaweed.log').read_text()[-2000:]}")
-
-    def answers(self, port):
-        try:
-            client(port, ROOT).list_buckets()
-            return True
-        except (BotoCoreError, ClientError):
-            return False
-
-    def stop(self):
-        """As a machine that loses its power does: nothing says goodbye."""
-        self.process.kill()
-        self.process.wait()
-
-    @property
-    def endpoint(self):
-        return f"http://127.0.0.1:{self.port + list(PORTS).index('s3.port')}"
-
-
-# The server starts when all of these are free.
-PORTS = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port",
-         "s3.port.grpc", "s3.port.https"]
-
-
-def identity(name, key, actions):
-    return {"name": name, "credentials": [{"accessKey": key[0], "secretKey": key[1]}], "actions": actions}
-
-
-def client(port, key):
-    return boto3.client(
-        "s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id=key[0], aws_secret_access_key=key[1],
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}, connect_timeout=5, read_timeout=20),
-    )
-
-
-def refused(call, **arguments):
-    try:
-        call(**arguments)
-    except ClientError as error:
-        return error.response["Error"]["Code"]
-    raise AssertionError(f"{call.__name__} of {arguments} was not refused")
-
-
 # ---- the program
 
 
 def environment(server, key=SEALER, **more):
     endpoint = server if isinstance(server, str) else server.endpoint
-    return CLEAN | {
-        "AWS_ACCESS_KEY_ID": key[0], "AWS_SECRET_ACCESS_KEY": key[1], "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true",
-    } | more
+    return seaweed.environment(endpoint, key) | more
 
 
 def program(server, *arguments, database=DATABASE.path[1:], expect=0, **more):
@@ -246,10 +140,11 @@ PLACE = "s3://audit/trail"
 
 
 def main():
-    server = Server()
+    sealer = identity("sealer", SEALER, ["Read:audit", "Write:audit", "List:audit"])
+    server = seaweed.Server(FOLDER, WEED, sealer)
     try:
         server.start()
-        s3 = client(server.port + list(PORTS).index("s3.port"), ROOT)
+        s3 = server.client()
         check(server, s3)
     finally:
         for process in [*running, server.process]:
@@ -415,7 +310,7 @@ def newer_checkpoint_is_not_replaced(server, published):
             if is_checkpoint and not answers:
                 write()
                 program(server, *once(PLACE))
-            connection = http.client.HTTPConnection("127.0.0.1", server.port + list(PORTS).index("s3.port"))
+            connection = http.client.HTTPConnection("127.0.0.1", server.s3_port)
             # With its own Host, which is signed.
             connection.request(self.command, self.path, body, dict(self.headers))
             response = connection.getresponse()
@@ -483,7 +378,7 @@ def refusals_are_clear(server):
 
 def connections_are_encrypted(server, verify):
     say("with https the server's certificate is verified")
-    endpoint = f"https://localhost:{server.port + list(PORTS).index('s3.port.https')}"
+    endpoint = server.encrypted_endpoint
     encrypted = {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "false"}
     verify(**encrypted, SSL_CERT_FILE=str(server.certificate))
     write()

@@ -225,6 +225,24 @@ pub enum BucketFault {
     /// The answer is not what a bucket answers.
     #[error("the answer of the server cannot be read")]
     Unreadable,
+    /// An object is larger than anything that is written there.
+    #[error("it has more than the {most} bytes that it may have")]
+    TooLarge {
+        /// How many it may have.
+        most: u64,
+    },
+    /// The credentials may not do what has to do with locks.
+    #[error("{host} answered {status} {code}: the credentials need the right {right}")]
+    NoRight {
+        /// The host, and the port if there is one.
+        host: String,
+        /// The status of the answer.
+        status: u16,
+        /// The error code in the answer; may be empty.
+        code: String,
+        /// The right.
+        right: &'static str,
+    },
 }
 
 /// Says why a machine's own service for credentials is asked.

@@ -33,7 +33,7 @@ mod signed;
 mod witness;
 
 #[cfg(feature = "seal-bucket")]
-pub use self::anchor::bucket::Bucket;
+pub use self::anchor::bucket::{Bucket, lock};
 pub use self::error::{AnchorError, SealError};
 pub use self::notice::{Notice, Notify};
 pub use self::sealer::{Outcome, Sealer};

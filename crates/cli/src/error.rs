@@ -90,10 +90,10 @@ pub(crate) enum Error {
     #[cfg(feature = "s3")]
     #[error("{0}")]
     BucketUrl(&'static str),
-    /// What is published cannot be read.
+    /// A bucket cannot be read, or written to.
     #[cfg(feature = "s3")]
     #[error("{0}")]
-    Published(tracing_audit::__program::seal::AnchorError),
+    Bucket(tracing_audit::__program::seal::AnchorError),
     /// No checkpoint is published there.
     #[cfg(feature = "s3")]
     #[error("{0} has no checkpoint: publish one with `tracing-audit seal --anchor {0}`")]

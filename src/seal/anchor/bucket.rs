@@ -11,8 +11,12 @@
 //!
 //! Nothing is removed, also no partial tile: the sealer needs no right to delete.
 
+mod client;
 mod http;
+pub mod lock;
+mod objects;
 mod sha256;
+mod xml;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -20,18 +24,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
+use bytes::Bytes;
+use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, Error, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
-    RetryConfig, UpdateVersion,
+    Error, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
 use tokio::task::JoinSet;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
 
-use self::http::Connections;
-use self::sha256::Sha256Provider;
+use self::client::Client;
+use self::lock::{Retained, Retention};
 use super::folder::Content;
 use crate::config::seal::bucket::BucketUrl;
 use crate::seal::error::{AnchorError, BucketFault};
@@ -42,8 +46,11 @@ const CHECKPOINT: &str = "checkpoint";
 /// each checkpoint (itself, partial tiles and a bundle) is kept as long as the bucket locks it.
 pub(super) const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
 
-/// How long reading or writing an object may take, with all attempts.
+/// How long reading or writing an object may take, with all attempts; a large one has [longer](patience).
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How many bytes go over the slowest network in a second.
+const SLOWEST: u64 = 256 * 1024;
 
 /// How many times a request is sent again that a server could not answer for now.
 const RETRIES: usize = 2;
@@ -58,7 +65,9 @@ const MOST_BYTES: u64 = 256 * (64 * 1024 + 2);
 pub struct Bucket {
     url: BucketUrl,
     /// Made when it is needed first: by then there is a runtime.
-    store: OnceLock<AmazonS3>,
+    client: OnceLock<Client>,
+    /// How long what is created is retained, if longer than the bucket has it.
+    retained: OnceLock<Retained>,
     /// Whether the server was seen to refuse to create what is there.
     is_conditional: AtomicBool,
 }
@@ -75,8 +84,13 @@ impl fmt::Debug for Bucket {
 /// An object, and its version for `If-Match`.
 #[derive(Debug)]
 struct Object {
-    content: Vec<u8>,
+    content: Bytes,
     version: Option<String>,
+}
+
+/// Returns how long reading or writing an object of so many bytes may take.
+fn patience(bytes: u64) -> Duration {
+    PATIENCE + Duration::from_secs(bytes / SLOWEST)
 }
 
 impl Bucket {
@@ -84,7 +98,8 @@ impl Bucket {
     pub fn new(url: BucketUrl) -> Self {
         Self {
             url,
-            store: OnceLock::new(),
+            client: OnceLock::new(),
+            retained: OnceLock::new(),
             is_conditional: AtomicBool::new(false),
         }
     }
@@ -103,25 +118,27 @@ impl Bucket {
     /// # Errors
     /// If the bucket does not answer, or refuses.
     pub async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, AnchorError> {
-        let found = self.within(name, self.read(name)).await?;
-        Ok(found.map(|object| object.content))
+        let found = self.read(name, MOST_BYTES).await?;
+        Ok(found.map(|object| object.content.into()))
     }
 
-    async fn read(&self, name: &str) -> Result<Option<Object>, BucketFault> {
-        let found = match self.store()?.get(&self.path(name)).await {
-            Ok(found) => found,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(fault_of(&error)),
+    async fn read(&self, name: &str, most: u64) -> Result<Option<Object>, AnchorError> {
+        let finding = async {
+            match self.store()?.get(&self.path(name)).await {
+                Ok(found) if found.meta.size > most => Err(BucketFault::TooLarge { most }),
+                Ok(found) => Ok(Some(found)),
+                Err(Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(fault_of(&error)),
+            }
         };
-        if found.meta.size > MOST_BYTES {
-            return Err(BucketFault::Unreadable);
-        }
+        let Some(found) = self.within(name, 0, finding).await? else {
+            return Ok(None);
+        };
         let version = found.meta.e_tag.clone();
-        let content = found.bytes().await.map_err(|error| fault_of(&error))?;
-        Ok(Some(Object {
-            content: content.to_vec(),
-            version,
-        }))
+        let bytes = found.meta.size;
+        let reading = async { found.bytes().await.map_err(|error| fault_of(&error)) };
+        let content = self.within(name, bytes, reading).await?;
+        Ok(Some(Object { content, version }))
     }
 
     /// Creates an object that is not there yet; one that is there must be the same.
@@ -170,33 +187,34 @@ impl Bucket {
         payload: PutPayload,
         mode: PutMode,
     ) -> Result<bool, AnchorError> {
+        let bytes = payload.content_length() as u64;
         let put = async {
             let options = PutOptions::from(mode);
-            match self
-                .store()?
-                .put_opts(&self.path(name), payload, options)
-                .await
-            {
+            let store = self.store_for_writing()?;
+            match store.put_opts(&self.path(name), payload, options).await {
                 Ok(_) => Ok(true),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
                 Err(error) => Err(fault_of(&error)),
             }
         };
-        self.within(name, put).await
+        self.within(name, bytes, put).await
     }
 
+    /// Waits until something is done with an object, of so many bytes, but not for ever.
     async fn within<T>(
         &self,
         name: &str,
+        bytes: u64,
         doing: impl Future<Output = Result<T, BucketFault>>,
     ) -> Result<T, AnchorError> {
+        let patience = patience(bytes);
         // The publisher says what does not work; object_store would say each attempt in the host's log.
         let doing = doing.with_subscriber(Dispatch::none());
-        let done = tokio::time::timeout(PATIENCE, doing).await;
+        let done = tokio::time::timeout(patience, doing).await;
         done.unwrap_or_else(|_| {
             Err(BucketFault::NoAnswer {
                 host: String::from("the bucket"),
-                seconds: PATIENCE.as_secs(),
+                seconds: patience.as_secs(),
             })
         })
         .map_err(|why| self.error(name, why))
@@ -210,72 +228,47 @@ impl Bucket {
     }
 
     fn object(&self, name: &str) -> String {
-        format!("{}/{name}", self.url)
+        if name.is_empty() {
+            self.url.to_string()
+        } else {
+            format!("{}/{name}", self.url)
+        }
     }
 
     fn path(&self, name: &str) -> Path {
         Path::from(self.url.key(name))
     }
 
+    fn client(&self) -> Result<&Client, BucketFault> {
+        made(&self.client, &self.url, None)
+    }
+
     fn store(&self) -> Result<&AmazonS3, BucketFault> {
-        if let Some(store) = self.store.get() {
-            return Ok(store);
+        Ok(&self.client()?.store)
+    }
+
+    fn store_for_writing(&self) -> Result<&AmazonS3, BucketFault> {
+        match self
+            .retained
+            .get()
+            .and_then(|retained| retained.client(self))
+        {
+            Some(client) => Ok(&client?.store),
+            None => self.store(),
         }
-        let store = store(&self.url)?;
-        Ok(self.store.get_or_init(|| store))
     }
 }
 
-/// Makes the client of a bucket, from the `AWS_*` environment variables.
-fn store(url: &BucketUrl) -> Result<AmazonS3, BucketFault> {
-    let builder = AmazonS3Builder::from_env()
-        .with_bucket_name(&url.bucket)
-        // Not to be switched off from outside: nothing is overwritten. And Object Lock asks for a checksum.
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_checksum_algorithm(Checksum::SHA256)
-        .with_crypto_provider(Arc::new(Sha256Provider))
-        .with_retry(RetryConfig {
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(2),
-                base: 2.,
-            },
-            max_retries: RETRIES,
-            retry_timeout: PATIENCE,
-        });
-    let settings = |why: &str| BucketFault::Settings {
-        why: why.to_owned(),
-    };
-    let endpoint = builder
-        .get_config_value(&AmazonS3ConfigKey::S3Endpoint)
-        .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
-    let is_plain = endpoint
-        .as_ref()
-        .is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let is_url = |endpoint: &String| {
-        let uri = endpoint.parse::<::http::Uri>();
-        let authority = uri.as_ref().ok().and_then(|uri| uri.authority());
-        (is_plain || endpoint.starts_with("https://"))
-            && authority.is_some_and(|authority| !authority.as_str().contains('@'))
-    };
-    if !endpoint.as_ref().is_none_or(is_url) {
-        return Err(settings("AWS_ENDPOINT_URL is not the URL of a server"));
+fn made<'a>(
+    client: &'a OnceLock<Client>,
+    url: &BucketUrl,
+    retention: Option<&Retention>,
+) -> Result<&'a Client, BucketFault> {
+    if let Some(client) = client.get() {
+        return Ok(client);
     }
-    let id = builder.get_config_value(&AmazonS3ConfigKey::AccessKeyId);
-    let secret = builder.get_config_value(&AmazonS3ConfigKey::SecretAccessKey);
-    if id.is_some() != secret.is_some() {
-        return Err(settings(
-            "one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set without the other",
-        ));
-    }
-    builder
-        .with_http_connector(Connections { is_plain })
-        .build()
-        .map_err(|error| match fault_in(&error) {
-            Some(fault) => fault.clone(),
-            // Its text may repeat a variable.
-            None => settings("object_store refuses one of them"),
-        })
+    let made = Client::new(url, retention)?;
+    Ok(client.get_or_init(|| made))
 }
 
 /// Returns what our connection said.
@@ -306,12 +299,12 @@ pub(in crate::seal) struct Publishing {
 impl Publishing {
     /// Begins, and returns the checkpoint that is there.
     pub(super) async fn open(bucket: Arc<Bucket>) -> Result<(Self, Option<Vec<u8>>), AnchorError> {
-        let found = bucket.within(CHECKPOINT, bucket.read(CHECKPOINT)).await?;
+        let found = bucket.read(CHECKPOINT, MOST_BYTES).await?;
         let (content, version) = match found {
             Some(Object { version: None, .. }) => {
                 return Err(bucket.error(CHECKPOINT, BucketFault::Unconditional));
             }
-            Some(Object { content, version }) => (Some(content), version),
+            Some(Object { content, version }) => (Some(content.into()), version),
             None => (None, None),
         };
         Ok((Self { bucket, version }, content))

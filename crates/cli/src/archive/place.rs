@@ -2,17 +2,19 @@
 //!
 //! **Nothing is ever overwritten**: an object is created whole, on the condition that none has its name.
 
+mod bucket;
 mod folder;
 
 use std::ops::Range;
 
+use self::bucket::Bucket;
 use self::folder::Folder;
 use crate::error::Error;
-use crate::lacking;
 
 /// A folder or a bucket.
 #[derive(Debug)]
 pub(crate) enum Place {
+    Bucket(Bucket),
     Folder(Folder),
 }
 
@@ -27,13 +29,16 @@ pub(crate) enum Created {
 impl Place {
     /// Takes a folder, or `s3://BUCKET/PREFIX`. Reaches for nothing.
     pub(crate) fn of(text: &str) -> Result<Self, Error> {
-        lacking::bucket(text)?;
+        if let Some(bucket) = Bucket::of(text)? {
+            return Ok(Self::Bucket(bucket));
+        }
         Ok(Self::Folder(Folder::new(text)))
     }
 
     /// Returns where it is, as it is told.
     pub(crate) fn name(&self) -> String {
         match self {
+            Self::Bucket(bucket) => bucket.name(),
             Self::Folder(folder) => folder.name(),
         }
     }
@@ -41,6 +46,7 @@ impl Place {
     /// Creates an object that is not there yet; it is durable when this returns.
     pub(crate) async fn create(&self, name: &str, content: &[u8]) -> Result<Created, Error> {
         match self {
+            Self::Bucket(bucket) => bucket.create(name, content).await,
             Self::Folder(folder) => folder.create(name, content),
         }
     }
@@ -48,6 +54,7 @@ impl Place {
     /// Reads an object of up to `most` bytes; `None`: it is not there.
     pub(crate) async fn get(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
         match self {
+            Self::Bucket(bucket) => bucket.get(name, most).await,
             Self::Folder(folder) => folder.get(name, most),
         }
     }
@@ -55,6 +62,7 @@ impl Place {
     /// Reads bytes of an object that is there.
     pub(crate) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, Error> {
         match self {
+            Self::Bucket(bucket) => bucket.get_range(name, range).await,
             Self::Folder(folder) => folder.get_range(name, range),
         }
     }
@@ -63,6 +71,7 @@ impl Place {
     /// sorted.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
         match self {
+            Self::Bucket(bucket) => bucket.list(prefix).await,
             Self::Folder(folder) => folder.list(prefix),
         }
     }

@@ -15,10 +15,11 @@ use object_store::client::{
     HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
 
+use super::SLOWEST;
 use crate::https::{self, Connector};
 use crate::seal::error::BucketFault;
 
-/// How long a server has to begin its answer.
+/// How long a server has to begin its answer, once it may have what it was sent.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// How much of an answer that tells of an error is read.
@@ -51,6 +52,10 @@ impl HttpConnector for Connections {
     }
 }
 
+/// The error code in an answer that something is not there: of a key, or of a setting of it.
+#[derive(Clone, Debug)]
+pub(super) struct ErrorCode(pub(super) String);
+
 /// A client whose errors are our own: the text of a server's error may have the request's signature in it.
 #[derive(Debug)]
 struct Connection {
@@ -71,8 +76,10 @@ impl HttpService for Connection {
         request
             .headers_mut()
             .insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        let sent_within = Duration::from_secs(request.body().content_length() as u64 / SLOWEST);
+        let answer_within = ANSWER_WITHIN + sent_within;
         let sending = self.client.request(request);
-        let response = match tokio::time::timeout(ANSWER_WITHIN, sending).await {
+        let response = match tokio::time::timeout(answer_within, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let kind = if error.is_connect() {
@@ -83,12 +90,12 @@ impl HttpService for Connection {
                 return Err(unreached(kind, host, &error));
             }
             Err(_) => {
-                let seconds = ANSWER_WITHIN.as_secs();
+                let seconds = answer_within.as_secs();
                 let why = BucketFault::NoAnswer { host, seconds };
                 return Err(fault(HttpErrorKind::Timeout, why));
             }
         };
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
         let is_for_the_store = parts.status.is_success()
             || [
                 StatusCode::NOT_MODIFIED,
@@ -109,6 +116,7 @@ impl HttpService for Connection {
         };
         let code = code_of(&body);
         if parts.status == StatusCode::NOT_FOUND && code != "NoSuchBucket" {
+            parts.extensions.insert(ErrorCode(code));
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         }
         Err(refusal(&host, parts.status, &parts.headers, code))
@@ -149,7 +157,7 @@ fn unreached(kind: HttpErrorKind, host: String, error: &(dyn StdError + 'static)
 }
 
 /// Returns the host and port of a request: all of its address that is shown.
-fn host_of(request: &HttpRequest) -> String {
+pub(super) fn host_of(request: &HttpRequest) -> String {
     let uri = request.uri();
     let host = uri.host().unwrap_or_default();
     match uri.port_u16() {

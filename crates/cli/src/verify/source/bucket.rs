@@ -48,7 +48,7 @@ impl Reader {
         std::thread::scope(|scope| {
             let reading = scope.spawn(|| runtime.block_on(self.bucket.get(name)));
             match reading.join() {
-                Ok(read) => read.map_err(Error::Published),
+                Ok(read) => read.map_err(Error::Bucket),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })

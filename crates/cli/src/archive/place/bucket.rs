@@ -1,0 +1,55 @@
+//! A bucket as the place of an archive.
+
+use std::ops::Range;
+
+use tracing_audit::__program::seal::{self, BucketUrl};
+
+use super::Created;
+use crate::error::Error;
+
+/// A bucket, reached as the `AWS_*` environment variables say.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    name: String,
+    pub(super) bucket: seal::Bucket,
+}
+
+impl Bucket {
+    /// Takes the address of a bucket; `None`: it is none.
+    pub(super) fn of(text: &str) -> Result<Option<Self>, Error> {
+        if !BucketUrl::is_meant(text) {
+            return Ok(None);
+        }
+        let url = BucketUrl::parse(text).map_err(Error::BucketUrl)?;
+        Ok(Some(Self {
+            name: url.to_string(),
+            bucket: seal::Bucket::new(url),
+        }))
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    pub(super) async fn create(&self, name: &str, content: &[u8]) -> Result<Created, Error> {
+        let created = self.bucket.create_if_absent(name, content.to_vec()).await;
+        Ok(match created.map_err(Error::Bucket)? {
+            true => Created::Yes,
+            false => Created::IsThere,
+        })
+    }
+
+    pub(super) async fn get(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.bucket.get_up_to(name, most).await;
+        found.map_err(Error::Bucket)
+    }
+
+    pub(super) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, Error> {
+        let read = self.bucket.get_range(name, range).await;
+        read.map_err(Error::Bucket)
+    }
+
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
+        self.bucket.list(prefix).await.map_err(Error::Bucket)
+    }
+}
