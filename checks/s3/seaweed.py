@@ -72,7 +72,7 @@ class Server:
                 self.process = subprocess.Popen(
                     [self.weed, f"-logdir={self.folder}", "server", f"-dir={self.data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                      "-filer", "-s3", f"-s3.config={self.config}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-                     "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=20", *arguments],
+                     "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=100", *arguments],
                     stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=CLEAN, cwd=self.folder,
                 )
             deadline = time.monotonic() + PATIENCE

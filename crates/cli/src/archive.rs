@@ -7,7 +7,9 @@
 mod batch_list;
 mod check;
 mod chunk;
+mod extend;
 mod failure;
+mod holds;
 mod log_cover;
 mod manifest;
 mod names;
@@ -24,9 +26,11 @@ mod set_reader;
 mod table_file;
 mod values;
 mod verify;
+mod versions;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
@@ -40,7 +44,7 @@ use self::chunk::Chunk;
 pub(crate) use self::failure::ArchiveError;
 use self::manifest::Manifest;
 use self::names::{DayOf, date_text, day_of_date};
-use self::place::Place;
+pub(crate) use self::place::{Lock, LockError, Place};
 use self::plan::{Days, Sets, State};
 use self::set::{Outcome, Signed, Wanted, Writer};
 use crate::database::{Database, record_reading};
@@ -76,6 +80,8 @@ pub(crate) struct Archive {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ArchiveCommand {
     Verify(verify::VerifyArchive),
+    Extend(extend::Extend),
+    Holds(holds::Holds),
 }
 
 /// Arguments of `archive` itself.
@@ -87,6 +93,12 @@ pub(crate) struct CopyArguments {
     /// Copies, and leaves the rows where they are.
     #[arg(long, required = true)]
     copy: bool,
+    /// Writes also where what is written can be removed at once: in a bucket without Object Lock or default retention.
+    #[arg(long)]
+    unlocked: bool,
+    /// Retains what is written until then, if the bucket's default is shorter: 2033-12-31, or 2033-12-31T12:00:00Z. UTC.
+    #[arg(long, value_name = "DATE", value_parser = place::end)]
+    retain_until: Option<SystemTime>,
     #[command(flatten)]
     signer: SignerArguments,
     /// A verifier key with which the log was signed before, or a file with it; may be given several times.
@@ -112,12 +124,19 @@ pub(crate) struct CopyArguments {
 pub(crate) fn run_without_database(arguments: &Archive) -> Option<Result<ExitCode, Error>> {
     match arguments.command.as_ref()? {
         ArchiveCommand::Verify(arguments) => Some(verify::run(arguments)),
+        ArchiveCommand::Extend(arguments) => Some(extend::run(arguments)),
+        ArchiveCommand::Holds(_) => None,
     }
 }
 
 /// Copies what is finished.
 pub(crate) fn run(database: &Database, arguments: &Archive) -> Result<ExitCode, Error> {
-    runtime()?.block_on(copy(database, &arguments.copy))
+    runtime()?.block_on(async {
+        match &arguments.command {
+            Some(ArchiveCommand::Holds(arguments)) => holds::run(database, arguments).await,
+            _ => copy(database, &arguments.copy).await,
+        }
+    })
 }
 
 async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode, Error> {
@@ -128,6 +147,9 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
     let signer = arguments.signer.open()?;
     let keys = [vec![signer.vkey().clone()], read_keys(&arguments.old_key)?].concat();
     let place = Place::of(arguments.to.as_deref().unwrap_or_default())?;
+    place
+        .expect_lock(arguments.unlocked, arguments.retain_until)
+        .await?;
     let mut connection = database.connect_to_trail().await?;
     record_reading(
         database,

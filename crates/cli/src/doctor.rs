@@ -12,6 +12,8 @@
 //! no advice is written by hand. Every partition has the facts of one month's, under other names.
 
 mod accepted;
+#[cfg(feature = "archive")]
+mod archive;
 mod compare;
 mod difference;
 pub(crate) mod finding;
@@ -48,8 +50,9 @@ use partitions::Leaf;
 use server::Schema;
 
 /// The names that `--check` accepts.
-pub(crate) const CHECKS: [&str; 40] = [
+pub(crate) const CHECKS: [&str; 41] = [
     "accepted",
+    "archive",
     "batch_rows",
     "batches",
     "bypass",
@@ -127,6 +130,11 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
     let (mut groups, is_whole) = look_until_still(&mut connection, arguments)
         .await
         .map_err(failed)?;
+    #[cfg(feature = "archive")]
+    groups.push((
+        "Archive",
+        archive::check(arguments.archive.as_deref()).await?,
+    ));
     let all = groups.iter_mut().flat_map(|(_, findings)| findings);
     let unused = accepted::apply(&accepted, all);
     if !unused.is_empty() {

@@ -94,6 +94,10 @@ pub(crate) enum Error {
     #[cfg(feature = "s3")]
     #[error("{0}")]
     Bucket(tracing_audit::__program::seal::AnchorError),
+    /// What is archived is not locked.
+    #[cfg(feature = "archive")]
+    #[error(transparent)]
+    Lock(#[from] crate::archive::LockError),
     /// No checkpoint is published there.
     #[cfg(feature = "s3")]
     #[error("{0} has no checkpoint: publish one with `tracing-audit seal --anchor {0}`")]

@@ -8,7 +8,8 @@ use clap::error::{ContextKind, ContextValue};
 use crate::error::Error;
 
 /// What on a command line needs a feature, and whether the program has it.
-const WORDS: [(&str, bool); 7] = [
+const WORDS: [(&str, bool); 8] = [
+    ("--archive", cfg!(feature = "archive")),
     ("--key-name", cfg!(feature = "pkcs11")),
     ("--key-pkcs11", cfg!(feature = "pkcs11")),
     ("--otlp", cfg!(feature = "otlp")),

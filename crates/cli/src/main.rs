@@ -434,6 +434,12 @@ struct Doctor {
     /// Each table of this schema must be tracked (audit.track); may be given several times.
     #[arg(long, value_name = "SCHEMA")]
     expect_tracked: Vec<String>,
+    /// Also checks whether the trail's archive is locked: a folder, or `s3://BUCKET/PREFIX`.
+    ///
+    /// Else the one that the environment variable `AUDIT_ARCHIVE` names, if it is set.
+    #[cfg(feature = "archive")]
+    #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
+    archive: Option<String>,
     /// Prints the facts that the others are compared with, for the golden files.
     #[arg(long, hide = true)]
     snapshot: bool,

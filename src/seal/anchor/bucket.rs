@@ -13,12 +13,13 @@
 
 mod client;
 mod http;
+mod limits;
 pub mod lock;
 mod objects;
+mod retention;
 mod sha256;
 mod xml;
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -34,8 +35,9 @@ use tokio::task::JoinSet;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
 
-use self::client::Client;
-use self::lock::{Retained, Retention};
+use self::client::{Client, made};
+use self::limits::{RETRIES, fault_of, patience};
+use self::retention::Retained;
 use super::folder::Content;
 use crate::config::seal::bucket::BucketUrl;
 use crate::seal::error::{AnchorError, BucketFault};
@@ -45,15 +47,6 @@ const CHECKPOINT: &str = "checkpoint";
 /// How long to wait after a checkpoint of another size, and of the same: every request costs, and what is published with
 /// each checkpoint (itself, partial tiles and a bundle) is kept as long as the bucket locks it.
 pub(super) const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
-
-/// How long reading or writing an object may take, with all attempts; a large one has [longer](patience).
-const PATIENCE: Duration = Duration::from_secs(45);
-
-/// How many bytes go over the slowest network in a second.
-const SLOWEST: u64 = 256 * 1024;
-
-/// How many times a request is sent again that a server could not answer for now.
-const RETRIES: usize = 2;
 
 /// How many objects are written at once.
 const AT_ONCE: usize = 8;
@@ -86,11 +79,6 @@ impl fmt::Debug for Bucket {
 struct Object {
     content: Bytes,
     version: Option<String>,
-}
-
-/// Returns how long reading or writing an object of so many bytes may take.
-fn patience(bytes: u64) -> Duration {
-    PATIENCE + Duration::from_secs(bytes / SLOWEST)
 }
 
 impl Bucket {
@@ -251,41 +239,12 @@ impl Bucket {
         match self
             .retained
             .get()
-            .and_then(|retained| retained.client(self))
+            .and_then(|retained| retained.client(&self.url))
         {
             Some(client) => Ok(&client?.store),
             None => self.store(),
         }
     }
-}
-
-fn made<'a>(
-    client: &'a OnceLock<Client>,
-    url: &BucketUrl,
-    retention: Option<&Retention>,
-) -> Result<&'a Client, BucketFault> {
-    if let Some(client) = client.get() {
-        return Ok(client);
-    }
-    let made = Client::new(url, retention)?;
-    Ok(client.get_or_init(|| made))
-}
-
-/// Returns what our connection said.
-fn fault_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a BucketFault> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(fault) = error.downcast_ref() {
-            return Some(fault);
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// Returns why something was not done, without what a server said.
-fn fault_of(error: &Error) -> BucketFault {
-    fault_in(error).cloned().unwrap_or(BucketFault::Unreadable)
 }
 
 /// A bucket that this process is publishing in, perhaps not alone.

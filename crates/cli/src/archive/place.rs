@@ -4,17 +4,22 @@
 
 mod bucket;
 mod folder;
+mod lock;
 
 use std::ops::Range;
 
+use tracing_audit::__program::seal;
+use tracing_audit::__program::seal::lock::{DefaultRetention, Mode};
+
 use self::bucket::Bucket;
 use self::folder::Folder;
+pub(crate) use self::lock::{Lock, LockError, end, expect_ahead};
 use crate::error::Error;
 
 /// A folder or a bucket.
 #[derive(Debug)]
 pub(crate) enum Place {
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
     Folder(Folder),
 }
 
@@ -30,7 +35,7 @@ impl Place {
     /// Takes a folder, or `s3://BUCKET/PREFIX`. Reaches for nothing.
     pub(crate) fn of(text: &str) -> Result<Self, Error> {
         if let Some(bucket) = Bucket::of(text)? {
-            return Ok(Self::Bucket(bucket));
+            return Ok(Self::Bucket(Box::new(bucket)));
         }
         Ok(Self::Folder(Folder::new(text)))
     }
@@ -73,6 +78,29 @@ impl Place {
         match self {
             Self::Bucket(bucket) => bucket.list(prefix).await,
             Self::Folder(folder) => folder.list(prefix),
+        }
+    }
+    /// Returns the bucket, and the mode in which its objects are retained; an error if they cannot be.
+    pub(crate) async fn lockable(&self) -> Result<(&seal::Bucket, Mode), Error> {
+        let place = self.name();
+        let Self::Bucket(bucket) = self else {
+            return Err(LockError::Folder { place }.into());
+        };
+        match self.lock().await? {
+            Lock::Bucket(DefaultRetention::Lasts { mode, .. }) => Ok((&bucket.bucket, mode)),
+            Lock::Bucket(DefaultRetention::NoLock) => {
+                let why = "has no Object Lock";
+                Err(LockError::Lockless { place, why }.into())
+            }
+            _ => Ok((&bucket.bucket, Mode::Compliance)),
+        }
+    }
+
+    /// Returns whether an object that is overwritten is kept; `None`: the place does not say it.
+    pub(crate) async fn is_versioned(&self) -> Result<Option<bool>, Error> {
+        match self {
+            Self::Bucket(bucket) => bucket.bucket.is_versioned().await.map_err(Error::Bucket),
+            Self::Folder(_) => Ok(Some(false)),
         }
     }
 }

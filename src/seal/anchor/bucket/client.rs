@@ -1,7 +1,7 @@
 //! What requests to a bucket are sent with: `object_store`, and for what that has no call of, the same signature over the same
 //! connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,17 +20,14 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use sha2::{Digest as _, Sha256};
 
 use super::http::{Connections, ErrorCode, host_of};
-use super::lock::Retention;
+use super::limits::{PATIENCE, RETRIES, fault_in, fault_of};
 use super::sha256::Sha256Provider;
-use super::{PATIENCE, RETRIES, fault_in, fault_of};
 use crate::config::seal::bucket::BucketUrl;
 use crate::seal::error::BucketFault;
 
 /// How much of an answer is read: a page of a thousand versions is some 500 KiB.
 const ANSWER_BYTES: usize = 8 << 20;
 
-const MODE: HeaderName = HeaderName::from_static("x-amz-object-lock-mode");
-const UNTIL: HeaderName = HeaderName::from_static("x-amz-object-lock-retain-until-date");
 const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 const ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
 
@@ -55,10 +52,10 @@ pub(super) struct Answer {
 impl Client {
     /// Makes the client, from the `AWS_*` environment variables.
     ///
-    /// With a retention, each of its requests has the headers by which S3 locks an object from the moment that it is there:
+    /// With `headers`, each of its requests has them: those by which S3 locks an object from the moment that it is there.
     /// `object_store` has no attribute for them, but signs the headers that a client has for all requests, as S3 demands. A
     /// `PUT ?retention` afterwards would leave an object unlocked between the two, and for good after a crash.
-    pub(super) fn new(url: &BucketUrl, retention: Option<&Retention>) -> Result<Self, BucketFault> {
+    fn new(url: &BucketUrl, headers: Option<HeaderMap>) -> Result<Self, BucketFault> {
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(&url.bucket)
             // Not to be switched off from outside: nothing is overwritten. And Object Lock asks for a checksum.
@@ -83,8 +80,8 @@ impl Client {
             .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::DefaultRegion))
             .unwrap_or_else(|| String::from("us-east-1"));
         let mut options = ClientOptions::new().with_allow_http(allows_http);
-        if let Some(retention) = retention {
-            options = options.with_default_headers(headers(retention)?);
+        if let Some(headers) = headers {
+            options = options.with_default_headers(headers);
             builder = builder.with_client_options(options.clone());
         }
         let connections = Connections { is_plain };
@@ -191,6 +188,19 @@ impl Client {
     }
 }
 
+/// Returns a client, which is made when it is needed first.
+pub(super) fn made<'a>(
+    client: &'a OnceLock<Client>,
+    url: &BucketUrl,
+    headers: Option<HeaderMap>,
+) -> Result<&'a Client, BucketFault> {
+    if let Some(client) = client.get() {
+        return Ok(client);
+    }
+    let made = Client::new(url, headers)?;
+    Ok(client.get_or_init(|| made))
+}
+
 /// Returns why there is no client.
 fn why(error: &object_store::Error) -> BucketFault {
     match fault_in(error) {
@@ -231,12 +241,4 @@ fn is_plain(builder: &AmazonS3Builder) -> Result<bool, BucketFault> {
         ));
     }
     Ok(is_plain)
-}
-
-fn headers(retention: &Retention) -> Result<HeaderMap, BucketFault> {
-    let until = HeaderValue::from_str(&retention.until_text());
-    let mut headers = HeaderMap::new();
-    headers.insert(MODE, HeaderValue::from_static(retention.mode.word()));
-    headers.insert(UNTIL, until.map_err(|_| BucketFault::Unreadable)?);
-    Ok(headers)
 }

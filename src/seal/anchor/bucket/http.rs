@@ -15,7 +15,7 @@ use object_store::client::{
     HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
 
-use super::SLOWEST;
+use super::limits::SLOWEST;
 use crate::https::{self, Connector};
 use crate::seal::error::BucketFault;
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
 use object_store::{Error, GetOptions, ObjectStore as _, ObjectStoreExt as _, PutPayload};
 
-use super::{Bucket, RETRIES, fault_of};
+use super::Bucket;
+use super::limits::{RETRIES, fault_of};
 use crate::seal::error::{AnchorError, BucketFault};
 
 impl Bucket {

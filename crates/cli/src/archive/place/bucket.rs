@@ -33,9 +33,10 @@ impl Bucket {
 
     pub(super) async fn create(&self, name: &str, content: &[u8]) -> Result<Created, Error> {
         let created = self.bucket.create_if_absent(name, content.to_vec()).await;
-        Ok(match created.map_err(Error::Bucket)? {
-            true => Created::Yes,
-            false => Created::IsThere,
+        Ok(if created.map_err(Error::Bucket)? {
+            Created::Yes
+        } else {
+            Created::IsThere
         })
     }
 
