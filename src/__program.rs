@@ -4,6 +4,7 @@
 //! of its own version.
 
 pub use crate::database::{Servers, Unreachable, UrlError};
+pub use crate::record::coerce::tenant_uuid;
 pub use crate::stats::{Exposition, MetricType};
 pub use crate::vocabulary::Table;
 use crate::vocabulary::{Field, FieldType};

@@ -9,6 +9,7 @@ mod check;
 mod chunk;
 mod extend;
 mod failure;
+mod finder;
 mod holds;
 mod log_cover;
 mod manifest;
@@ -18,11 +19,15 @@ mod names;
     clippy::unused_async,
     reason = "a bucket is asked asynchronously, and for ranges by whoever looks for one record in an archive"
 )]
+mod noting;
 mod place;
 mod plan;
+mod ranges;
+mod remove;
 mod rows;
 mod set;
 mod set_reader;
+mod story;
 mod table_file;
 mod values;
 mod verify;
@@ -46,11 +51,14 @@ use self::manifest::Manifest;
 use self::names::{DayOf, date_text, day_of_date};
 pub(crate) use self::place::{Lock, LockError, Place};
 use self::plan::{Days, Sets, State};
+use self::remove::Removal;
 use self::set::{Outcome, Signed, Wanted, Writer};
+pub(crate) use self::story::InArchive;
 use crate::database::{Database, record_reading};
 use crate::error::Error;
+use crate::retain::{self, Partition};
 use crate::signer::SignerArguments;
-use crate::text::{escape_json, grouped};
+use crate::text::{Terminal, escape_json, grouped};
 use crate::verify::begin;
 use crate::verify::finding::Finding;
 use crate::verify::published::read_keys;
@@ -91,8 +99,18 @@ pub(crate) struct CopyArguments {
     #[arg(long, value_name = "PLACE", required = true, value_parser = NonEmptyStringValueParser::new())]
     to: Option<String>,
     /// Copies, and leaves the rows where they are.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "after")]
     copy: bool,
+    /// Copies, and says which partitions are of records older than this only, as '90 days'; with --yes it removes them.
+    ///
+    /// Each is read back first, and its rows are compared with those that the database has, behind the lock under
+    /// which it is removed. Legal holds, foreign keys and the least age stand against it as they do for `retain`. For a login of an
+    /// operator that is an auditor's as well.
+    #[arg(long, value_name = "SPAN", conflicts_with = "copy", verbatim_doc_comment, value_parser = NonEmptyStringValueParser::new())]
+    after: Option<String>,
+    /// Removes what --after says can be removed.
+    #[arg(long, requires = "after")]
+    yes: bool,
     /// Writes also where what is written can be removed at once: in a bucket without Object Lock or default retention.
     #[arg(long)]
     unlocked: bool,
@@ -115,7 +133,8 @@ pub(crate) struct CopyArguments {
     purpose: String,
     /// Prints an array of the sets, and of the days that are left.
     ///
-    /// A set is {kind, day, set, rows, files, bytes, manifest}; a day that is left {kind, day, left, findings}.
+    /// A set is {kind, day, set, rows, files, bytes, manifest}; a day that is left {kind, day, left, findings}; a partition {partition, kind, from,
+    /// to, rows, bytes, obstacles, removed, event}.
     #[arg(long)]
     json: bool,
 }
@@ -198,6 +217,10 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
             continue;
         }
         run.day(&mut connection, day, entries, states).await?;
+    }
+    noting::note(database, &mut connection, &place, &tables, &keys).await?;
+    if let Some(keep) = &arguments.after {
+        run.remove(&mut connection, keep, arguments).await?;
     }
     run.end()
 }
@@ -338,13 +361,40 @@ impl Run<'_> {
             // The next set has the range of this one as well.
             Outcome::Empty => {}
             Outcome::Written(manifest) => {
-                note_in_trail(&manifest);
                 state.set += 1;
                 state.from = chunk.entries.end;
                 self.tell_set(&manifest);
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Removes the partitions that are old enough and archived, or says which would be.
+    async fn remove(
+        &mut self,
+        connection: &mut PgConnection,
+        keep: &str,
+        arguments: &CopyArguments,
+    ) -> Result<(), Error> {
+        let removal = Removal {
+            database: self.writer.database,
+            place: self.writer.place,
+            keys: self.writer.keys,
+            keep,
+            kinds: &arguments.kind,
+            is_meant: arguments.yes,
+        };
+        let width = Terminal::of_stdout().width;
+        let is_json = self.is_json;
+        let told = |partition: &Partition| match is_json {
+            true => Ok(()),
+            false => retain::print(&retain::line(partition, 0, arguments.yes, width)),
+        };
+        let partitions = removal.run(connection, told).await?;
+        let is_left = |partition: &Partition| !partition.obstacles.is_empty();
+        self.has_findings |= arguments.yes && partitions.iter().any(is_left);
+        self.told.extend(partitions.iter().map(retain::object));
+        Ok(())
     }
 
     fn tell_set(&mut self, manifest: &Manifest) {
@@ -415,6 +465,3 @@ impl Run<'_> {
         })
     }
 }
-
-/// Records in the trail that a set was archived.
-fn note_in_trail(_manifest: &Manifest) {}

@@ -10,7 +10,7 @@ mod csv;
 mod encoder;
 mod failure;
 mod file;
-mod html;
+pub(crate) mod html;
 pub(crate) mod job;
 mod jsonl;
 mod ocsf;

@@ -314,6 +314,9 @@ struct Show {
     json: bool,
     #[command(flatten)]
     reading: Reading,
+    #[cfg(feature = "archive")]
+    #[command(flatten)]
+    archive: archive::InArchive,
 }
 
 /// Arguments of `find`.
@@ -518,11 +521,18 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     {
         return done;
     }
+    #[cfg(feature = "archive")]
+    if let (Command::Show(arguments), None) = (&cli.command, &url)
+        && arguments.archive.is_named()
+    {
+        runtime()?.block_on(show::run(None, arguments))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let url = url.ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;
     match cli.command {
         Command::Migrate(arguments) => migrate::run(&database, &url, &arguments)?,
-        Command::Show(arguments) => runtime()?.block_on(show::run(&database, &arguments))?,
+        Command::Show(arguments) => runtime()?.block_on(show::run(Some(&database), &arguments))?,
         Command::Find(arguments) => runtime()?.block_on(find::run(&database, &arguments))?,
         Command::Tail(arguments) => {
             tail::end_on_signal()?;

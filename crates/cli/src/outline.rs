@@ -2,7 +2,7 @@
 //!
 //! No texts are read, so that a request may have any number of records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::poll_fn;
 
 use sqlx::postgres::{PgConnection, PgRow};
@@ -101,12 +101,7 @@ async fn read(
     transaction.execute(FIND_TIMEOUT).await?;
     let tables = Table::ALL.map(|table| select(table, condition));
     let statement = format!("{} ORDER BY began_us, seq, id", tables.join(" UNION ALL "));
-    let mut outline = Outline {
-        nodes: Vec::new(),
-        began: String::new(),
-        circumstances: Default::default(),
-        learned: HashMap::new(),
-    };
+    let mut outline = Outline::empty();
     let mut rows = sqlx::query(AssertSqlSafe(statement))
         .bind(request)
         .bind(tenant)
@@ -215,6 +210,84 @@ impl Outline {
         counts(&self.nodes)
     }
 
+    /// Returns one without a record.
+    pub(crate) fn empty() -> Self {
+        Self {
+            nodes: Vec::new(),
+            began: String::new(),
+            circumstances: Default::default(),
+            learned: HashMap::new(),
+        }
+    }
+
+    /// Adds records that were read in an archive, each with its parent, but for those that the database has as well.
+    /// Returns those that were added.
+    pub(crate) fn add_archived(
+        &mut self,
+        rows: Vec<(Row, Option<Uuid>)>,
+    ) -> HashMap<RecordId, Row> {
+        let known: HashSet<RecordId> = self.nodes.iter().map(|node| node.record).collect();
+        let mut added = HashMap::new();
+        for (row, parent) in rows {
+            let Ok(id) = row.id().parse() else { continue };
+            let table = row.table;
+            let record = RecordId { table, id };
+            if known.contains(&record) || added.contains_key(&record) {
+                continue;
+            }
+            let is_first = self.nodes.is_empty();
+            self.nodes.push(Node {
+                record,
+                parent,
+                began_us: row.began_us,
+                took_ms: row.took_ms(),
+                status: row.status().into(),
+            });
+            for (at, column) in CIRCUMSTANCES.into_iter().enumerate() {
+                let value = row.text(column).map(|value| {
+                    let is_whole = value.chars().count() <= VALUE_CHARS;
+                    let cut: String = value.chars().take(VALUE_CHARS).collect();
+                    if is_whole { cut } else { format!("{cut}…") }
+                });
+                let key = row.tenant_key().map(str::to_owned);
+                self.note_circumstance(at, value, key, is_first);
+            }
+            added.insert(record, row);
+        }
+        // Those of the database keep their order.
+        self.nodes.sort_by_key(|node| node.began_us);
+        let first = self.nodes.first().and_then(|node| added.get(&node.record));
+        if let Some(first) = first {
+            self.began.clone_from(&first.began);
+        }
+        added
+    }
+
+    /// Notes what a record has of a circumstance.
+    fn note_circumstance(
+        &mut self,
+        at: usize,
+        value: Option<String>,
+        tenant_key: Option<String>,
+        is_first: bool,
+    ) {
+        let (first, differs, values) = &mut self.circumstances[at];
+        if is_first {
+            first.clone_from(&value);
+        }
+        *differs |= *first != value;
+        let Some(mut value) = value else { return };
+        if CIRCUMSTANCES[at] == "tenant_id"
+            && let Some(key) = tenant_key
+        {
+            value = format!("{key} ({value})");
+        }
+        // One more than the limit, to detect that there are more.
+        if values.len() <= MAX_VALUES {
+            values.insert(value);
+        }
+    }
+
     fn add(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
         let is_first = self.nodes.is_empty();
         if is_first {
@@ -231,24 +304,12 @@ impl Outline {
             took_ms: row.try_get("took_ms")?,
             status: status.into_boxed_str(),
         });
-        for (column, (first, differs, values)) in CIRCUMSTANCES.iter().zip(&mut self.circumstances)
-        {
-            let value: Option<String> = row.try_get(*column)?;
-            if is_first {
-                first.clone_from(&value);
-            }
-            *differs |= *first != value;
-            let Some(mut value) = value else { continue };
-            if *column == "tenant_id" {
-                let key: Option<String> = row.try_get("tenant_key")?;
-                if let Some(key) = key {
-                    value = format!("{key} ({value})");
-                }
-            }
-            // One more than the limit, to detect that there are more.
-            if values.len() <= MAX_VALUES {
-                values.insert(value);
-            }
+        for (at, column) in CIRCUMSTANCES.into_iter().enumerate() {
+            let key = match column {
+                "tenant_id" => row.try_get("tenant_key")?,
+                _ => None,
+            };
+            self.note_circumstance(at, row.try_get(column)?, key, is_first);
         }
         Ok(())
     }

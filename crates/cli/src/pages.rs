@@ -345,8 +345,8 @@ fn size(table: Table, parameter: usize) -> String {
         .collect();
     format!(
         "SELECT '{table}' AS table_name, id, octet_length(metadata::text)::bigint
-            + coalesce(octet_length(array_to_string(problems || redactions, ' ')), 0) + cardinality(problems || redactions) * 5::bigint
-            + octet_length(salt) * 2 + {}
+            + coalesce(octet_length(array_to_string(problems, ' ')), 0) + coalesce(octet_length(array_to_string(redactions, ' ')), 0)
+            + (cardinality(problems) + cardinality(redactions)) * 5::bigint + octet_length(salt) * 2 + {}
         FROM audit.{table} WHERE id = ANY (${parameter})",
         texts.join(" + "),
         table = table.name()

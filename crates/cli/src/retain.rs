@@ -22,17 +22,17 @@ const REMOVE: &str = "SELECT audit.remove_partition($1, $2::text::interval)::tex
 
 /// A partition that is old enough to go.
 #[derive(Debug)]
-struct Partition {
-    parent: String,
-    name: String,
-    begins: String,
-    ends: String,
-    rows: i64,
+pub(crate) struct Partition {
+    pub(crate) parent: String,
+    pub(crate) name: String,
+    pub(crate) begins: String,
+    pub(crate) ends: String,
+    pub(crate) rows: i64,
     bytes: i64,
     /// What prevents its removal.
-    obstacles: Vec<String>,
+    pub(crate) obstacles: Vec<String>,
     /// The id of the event that records its removal.
-    removed: Option<String>,
+    pub(crate) removed: Option<String>,
 }
 
 impl FromRow<'_, PgRow> for Partition {
@@ -53,7 +53,7 @@ impl FromRow<'_, PgRow> for Partition {
 /// Prints what would be removed, or removes it.
 pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitCode, Error> {
     let mut connection = database.connect_to_trail().await?;
-    let mut partitions = plan(&mut connection, arguments)
+    let mut partitions = plan(&mut connection, &arguments.keep, &arguments.kind)
         .await
         .map_err(|source| database.change_error("plan what is to be removed", source))?;
     // Aligned across all partitions, though each removal is printed as soon as it is done.
@@ -95,14 +95,15 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
 }
 
 /// Returns the partitions that are old enough. Changes nothing.
-async fn plan(
+pub(crate) async fn plan(
     connection: &mut PgConnection,
-    arguments: &Retain,
+    keep: &str,
+    kinds: &[String],
 ) -> Result<Vec<Partition>, sqlx::Error> {
-    let kinds = (!arguments.kind.is_empty()).then_some(&arguments.kind);
+    let kinds = (!kinds.is_empty()).then_some(kinds);
     let mut transaction = begin_change(connection).await?;
     let partitions = sqlx::query_as(PLAN)
-        .bind(&arguments.keep)
+        .bind(keep)
         .bind(kinds)
         .persistent(false)
         .fetch_all(&mut *transaction)
@@ -166,7 +167,12 @@ const LINE: Layout<5> = Layout {
 };
 
 /// Formats a partition as one line, with what prevents its removal below it.
-fn line(partition: &Partition, widest: usize, removes: bool, width: Option<usize>) -> String {
+pub(crate) fn line(
+    partition: &Partition,
+    widest: usize,
+    removes: bool,
+    width: Option<usize>,
+) -> String {
     let date = |time: &str| time.get(..10).unwrap_or(time).to_owned();
     let (done, event) = match &partition.removed {
         Some(event) => ("removed", Some(format!("event {event}"))),
@@ -233,24 +239,26 @@ fn summary(partitions: &[Partition], refused: usize, arguments: &Retain) -> Stri
     format!("{removable} would be removed, {refused} would stay. Nothing was changed: {advice}.")
 }
 
+/// Returns a partition as JSON.
+pub(crate) fn object(partition: &Partition) -> Value {
+    json!({
+        "partition": partition.name,
+        "kind": partition.parent,
+        "from": partition.begins,
+        "to": partition.ends,
+        "rows": partition.rows,
+        "bytes": partition.bytes,
+        "obstacles": partition.obstacles,
+        "removed": partition.removed.is_some(),
+        "event": partition.removed,
+    })
+}
+
 /// Formats the partitions as JSON.
 fn json(partitions: &[Partition]) -> String {
-    let object = |partition: &Partition| {
-        json!({
-            "partition": partition.name,
-            "kind": partition.parent,
-            "from": partition.begins,
-            "to": partition.ends,
-            "rows": partition.rows,
-            "bytes": partition.bytes,
-            "obstacles": partition.obstacles,
-            "removed": partition.removed.is_some(),
-            "event": partition.removed,
-        })
-    };
     let partitions: Vec<String> = partitions
         .iter()
-        .map(|partition| escape_json(&Value::to_string(&object(partition))))
+        .map(|partition| escape_json(&object(partition).to_string()))
         .collect();
     format!("[{}]\n", partitions.join(",\n "))
 }

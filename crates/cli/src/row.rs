@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub(crate) unread: Option<String>,
     /// The user, if that became known after the row was written.
     pub(crate) learned_user: Option<String>,
+    /// Where it is in an archive, if it was read there.
+    pub(crate) archived: Option<Archived>,
     /// The application's own key for the tenant.
     tenant_key: Option<String>,
     /// The original length in characters of each text that was cut.
@@ -39,6 +41,24 @@ pub(crate) struct Row {
     json: String,
     /// The columns.
     columns: Map<String, Value>,
+}
+
+/// Where a row is in an archive.
+#[derive(Clone, Debug)]
+pub(crate) struct Archived {
+    /// The name of the manifest.
+    pub(crate) manifest: String,
+    /// What is known of it, in words.
+    pub(crate) said: String,
+}
+
+/// What an archive has of a request, or of a record.
+#[derive(Debug, Default)]
+pub(crate) struct ArchivedStory {
+    /// Each record with its parent.
+    pub(crate) rows: Vec<(Row, Option<Uuid>)>,
+    /// Whether it is a request.
+    pub(crate) is_request: bool,
 }
 
 impl Row {
@@ -66,6 +86,7 @@ impl Row {
             metadata,
             unread: None,
             learned_user: None,
+            archived: None,
             tenant_key: None,
             lengths: BTreeMap::new(),
             columns: columns(&json),
@@ -81,6 +102,11 @@ impl Row {
     /// Returns the number in a column.
     pub(crate) fn number(&self, column: &str) -> Option<i64> {
         self.columns.get(column)?.as_i64()
+    }
+
+    /// Returns how long it took, in milliseconds; `None` if unknown.
+    pub(crate) fn took_ms(&self) -> Option<f64> {
+        self.took_ms
     }
 
     /// Returns how long it took, as printed; `None` if unknown.
@@ -184,7 +210,12 @@ impl Row {
         Some(target.join(if is_path { " " } else { "/" }))
     }
 
-    /// Returns the row as one line of JSON: `kind`, `learned_user_id` if there is one, then the
+    /// Takes the application's own key for the tenant.
+    pub(crate) fn set_tenant_key(&mut self, key: Option<String>) {
+        self.tenant_key = key;
+    }
+
+    /// Returns the row as one line of JSON: `kind`, `learned_user_id` and `archived_in` if there are, then the
     /// columns in table order.
     ///
     /// Postgres leaves some characters unescaped that could steer a terminal. They occur only
@@ -209,6 +240,10 @@ impl Row {
                 Value::from(user.as_str())
             );
         }
+        if let Some(archived) = &self.archived {
+            let manifest = Value::from(archived.manifest.as_str());
+            let _ = write!(learned, "\"archived_in\":{manifest},");
+        }
         let kind = word(self.table.kind());
         escape_json(&format!("{{\"kind\":\"{kind}\",{learned}{columns}"))
     }
@@ -232,6 +267,7 @@ impl FromRow<'_, PgRow> for Row {
             }),
             unread: None,
             learned_user: None,
+            archived: None,
             tenant_key: row.try_get("tenant_key")?,
             lengths: lengths
                 .and_then(|object| serde_json::from_str(&object).ok())

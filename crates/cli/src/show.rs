@@ -4,6 +4,7 @@
 //! number of records; then the records themselves, a page at a time, printing each page before
 //! reading the next.
 
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write as _};
 
 use sqlx::postgres::PgConnection;
@@ -16,55 +17,101 @@ use crate::outline::Outline;
 use crate::pages::{Extent, Pages};
 use crate::record::{LONG, Writer};
 use crate::retain::print;
+use crate::row::{ArchivedStory, RecordId, Row};
 use crate::text::{Terminal, escape_line, paragraph};
 use crate::tree;
 
 /// How many records are printed at once.
 const AT_ONCE: usize = 50;
 
-/// Prints the story of a request.
-pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Error> {
-    let mut connection = database.connect_to_trail().await?;
+/// What is printed: the places of all records, and those of an archive.
+struct Story {
+    outline: Outline,
+    archived: HashMap<RecordId, Row>,
+    is_request: bool,
+}
+
+/// Prints the story of a request; without a database, that of an archive.
+pub(crate) async fn run(database: Option<&Database>, arguments: &Show) -> Result<(), Error> {
     let (request, tenant) = (&arguments.request_id, arguments.reading.tenant.as_deref());
-    if let Some(purpose) = &arguments.reading.purpose {
-        record_reading(
-            database,
-            &mut connection,
-            purpose,
-            Some(request),
-            tenant,
-            None,
-        )
-        .await?;
-    }
-    let failed = |source| database.read_error(source);
-    let mut outline = Outline::of_request(&mut connection, tenant, request)
-        .await
-        .map_err(failed)?;
-    let is_request = !outline.nodes.is_empty();
-    if !is_request && request.parse::<Uuid>().is_ok() {
-        outline = Outline::of_record(&mut connection, tenant, request)
+    let mut source = match database {
+        Some(database) => Some((database, database.connect_to_trail().await?)),
+        None => None,
+    };
+    let mut outline = Outline::empty();
+    let mut is_request = false;
+    if let Some((database, connection)) = &mut source {
+        if let Some(purpose) = &arguments.reading.purpose {
+            record_reading(database, connection, purpose, Some(request), tenant, None).await?;
+        }
+        let failed = |source| database.read_error(source);
+        outline = Outline::of_request(connection, tenant, request)
             .await
             .map_err(failed)?;
+        is_request = !outline.nodes.is_empty();
+        if !is_request && request.parse::<Uuid>().is_ok() {
+            outline = Outline::of_record(connection, tenant, request)
+                .await
+                .map_err(failed)?;
+        }
     }
-    if outline.nodes.is_empty() {
+    let found = archived(arguments).await?;
+    is_request |= found.is_request;
+    let mut story = Story {
+        archived: outline.add_archived(found.rows),
+        outline,
+        is_request,
+    };
+    if story.outline.nodes.is_empty() {
         if arguments.json {
             print("[]\n")?;
         }
-        let is_bound_to_none = is_bound_to_none(&mut connection, tenant)
-            .await
-            .map_err(failed)?;
-        return Err(nothing(database, arguments, is_bound_to_none));
+        return Err(match &mut source {
+            Some((database, connection)) => {
+                let is_bound_to_none = is_bound_to_none(connection, tenant)
+                    .await
+                    .map_err(|source| database.read_error(source))?;
+                nothing(&database.name(), arguments, is_bound_to_none)
+            }
+            None => nothing("the archive", arguments, false),
+        });
     }
     if arguments.json {
-        return print_json(database, &mut connection, &outline, tenant).await;
+        print_json(source.as_mut(), &mut story, tenant).await
+    } else {
+        print_story(source.as_mut(), &mut story, arguments).await
     }
+}
+
+/// Returns what an archive has, if one is named.
+#[cfg(feature = "archive")]
+async fn archived(arguments: &Show) -> Result<ArchivedStory, Error> {
+    let tenant = arguments.reading.tenant.as_deref();
+    arguments.archive.story(&arguments.request_id, tenant).await
+}
+
+#[cfg(not(feature = "archive"))]
+async fn archived(_arguments: &Show) -> Result<ArchivedStory, Error> {
+    Ok(ArchivedStory::default())
+}
+
+/// Prints the records as a tree.
+async fn print_story(
+    source: Option<&mut (&Database, PgConnection)>,
+    story: &mut Story,
+    arguments: &Show,
+) -> Result<(), Error> {
     let terminal = Terminal::of_stdout();
-    let heading = if is_request { "Request" } else { "Record" };
-    let heading = format!("{heading} {}", escape_line(request));
+    let heading = if story.is_request {
+        "Request"
+    } else {
+        "Record"
+    };
+    let heading = format!("{heading} {}", escape_line(&arguments.request_id));
     for line in paragraph(&heading, terminal.width, "").lines() {
         print(&format!("{}\n", terminal.bold(line)))?;
     }
+    let outline = &story.outline;
     let differing = outline.differing();
     let writer = Writer {
         terminal,
@@ -73,7 +120,7 @@ pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Err
         differing: &differing,
     };
     let mut out = String::new();
-    write_outline(&mut out, &outline, writer);
+    write_outline(&mut out, outline, writer);
     print(&out)?;
     let extent = if arguments.full {
         Extent::Whole
@@ -81,42 +128,95 @@ pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Err
         Extent::Story
     };
     let places = tree::places(&outline.nodes, terminal.width);
-    for places in places.chunks(AT_ONCE) {
-        let mut pages = Pages::new(places.iter().map(|place| place.node.record), extent);
-        let mut places = places.iter();
-        while let Some(rows) = pages.next(&mut connection, tenant).await.map_err(failed)? {
-            for mut row in rows {
-                outline.tell_learned(&mut row);
-                // A record that was removed meanwhile is left out.
-                let place = places.by_ref().find(|place| row.is(place.node.record));
-                if let Some(place) = place {
-                    let mut out = String::new();
-                    writer.write(&mut out, place, &row);
-                    print(&out)?;
-                }
+    let mut places = places.iter();
+    let records: Vec<RecordId> = places.clone().map(|place| place.node.record).collect();
+    let tenant = arguments.reading.tenant.as_deref();
+    let mut rows = Rows::new(source, &mut story.archived, records, extent);
+    while let Some(page) = rows.next(tenant).await? {
+        for mut row in page {
+            outline.tell_learned(&mut row);
+            // A record that was removed meanwhile is left out.
+            let place = places.by_ref().find(|place| row.is(place.node.record));
+            if let Some(place) = place {
+                let mut out = String::new();
+                writer.write(&mut out, place, &row);
+                print(&out)?;
             }
         }
     }
     Ok(())
 }
 
+/// The rows of records, in their order: a page at a time, of the database or of an archive.
+struct Rows<'a, 's> {
+    source: Option<&'a mut (&'s Database, PgConnection)>,
+    archived: &'a mut HashMap<RecordId, Row>,
+    left: VecDeque<RecordId>,
+    extent: Extent,
+    /// Those of the database that follow each other.
+    pages: Option<Pages>,
+}
+
+impl<'a, 's> Rows<'a, 's> {
+    fn new(
+        source: Option<&'a mut (&'s Database, PgConnection)>,
+        archived: &'a mut HashMap<RecordId, Row>,
+        records: Vec<RecordId>,
+        extent: Extent,
+    ) -> Self {
+        Self {
+            source,
+            archived,
+            left: records.into(),
+            extent,
+            pages: None,
+        }
+    }
+
+    async fn next(&mut self, tenant: Option<&str>) -> Result<Option<Vec<Row>>, Error> {
+        loop {
+            if let (Some(pages), Some((database, connection))) = (&mut self.pages, &mut self.source)
+            {
+                let page = pages.next(connection, tenant).await;
+                let page = page.map_err(|source| database.read_error(source))?;
+                if page.is_some() {
+                    return Ok(page);
+                }
+                self.pages = None;
+            }
+            let Some(first) = self.left.front().copied() else {
+                return Ok(None);
+            };
+            if let Some(row) = self.archived.remove(&first) {
+                self.left.pop_front();
+                return Ok(Some(vec![row]));
+            }
+            let is_archived = |record: &RecordId| self.archived.contains_key(record);
+            let count = self
+                .left
+                .iter()
+                .take(AT_ONCE)
+                .take_while(|record| !is_archived(record));
+            let records: Vec<_> = self.left.drain(..count.count()).collect();
+            self.pages = Some(Pages::new(records, self.extent));
+        }
+    }
+}
+
 /// Prints the records as an array, by start time.
 async fn print_json(
-    database: &Database,
-    connection: &mut PgConnection,
-    outline: &Outline,
+    source: Option<&mut (&Database, PgConnection)>,
+    story: &mut Story,
     tenant: Option<&str>,
 ) -> Result<(), Error> {
-    let mut pages = Pages::new(outline.nodes.iter().map(|node| node.record), Extent::Json);
+    let outline = &story.outline;
+    let records = outline.nodes.iter().map(|node| node.record).collect();
+    let mut rows = Rows::new(source, &mut story.archived, records, Extent::Json);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut before = "[";
     let mut unread = 0;
-    while let Some(rows) = pages
-        .next(connection, tenant)
-        .await
-        .map_err(|source| database.read_error(source))?
-    {
-        for mut row in rows {
+    while let Some(page) = rows.next(tenant).await? {
+        for mut row in page {
             outline.tell_learned(&mut row);
             write!(out, "{before}{}", row.json())?;
             before = ",\n ";
@@ -133,11 +233,11 @@ async fn print_json(
 }
 
 /// Returns the error for an empty result, with possible reasons.
-fn nothing(database: &Database, arguments: &Show, is_bound_to_none: bool) -> Error {
+fn nothing(place: &str, arguments: &Show, is_bound_to_none: bool) -> Error {
     let request = &arguments.request_id;
-    let place = database.name();
     if is_bound_to_none {
-        return Error::NothingFound(Error::NoTenant { database: place }.to_string());
+        let database = place.to_owned();
+        return Error::NothingFound(Error::NoTenant { database }.to_string());
     }
     Error::NothingFound(match &arguments.reading.tenant {
         Some(tenant) => {

@@ -165,6 +165,16 @@ pub(super) struct Check {
 }
 
 impl Check {
+    /// Returns the batches: the writer of each, its first and its last seq; by writer and first seq.
+    pub(super) fn spans(&self) -> Vec<(Uuid, i64, i64)> {
+        let spans = self.batches.iter();
+        let mut spans: Vec<_> = spans
+            .map(|batch| (batch.writer, batch.first_seq, batch.last_seq))
+            .collect();
+        spans.sort_unstable();
+        spans
+    }
+
     /// Begins with what the set is proven by.
     pub(super) fn new(manifest: Manifest, list: BatchList, keys: &[Vkey]) -> Self {
         let mut check = Self {

@@ -9,7 +9,7 @@ use super::manifest::ManifestError;
 /// Why nothing was archived.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArchiveError {
-    #[error("--since: {0} is no day: write it as 2026-09-14")]
+    #[error("{0} is no day: write it as 2026-09-14")]
     NoDay(String),
     #[error("{place}: {object} is there and is not what this would write: {advice}")]
     Differs {
@@ -45,6 +45,12 @@ pub(crate) enum ArchiveError {
     },
     #[error("the manifest for {of}: {source}")]
     Manifest { of: String, source: NoteError },
+    #[error("{0} is not signed by one of the keys that were given: nothing of it is shown")]
+    NotSigned(String),
+    #[error("{object} cannot be read: {why}")]
+    Broken { object: String, why: String },
+    #[error("the archive is not as it was sealed, so nothing is shown: {finding}")]
+    NotProven { finding: String },
     #[error("the manifest cannot be signed: {0}")]
     Sign(#[source] SignError),
     #[error("the checkpoint in {place}: {source}")]

@@ -5,6 +5,7 @@ use parquet::column::reader::{ColumnReader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArrayType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
+use parquet::schema::types::SchemaDescriptor;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::images::{self, Images};
@@ -14,7 +15,7 @@ use tracing_audit::__program::ledger::tree::Hash;
 
 use super::table_file::{CONTENT_HASH, columns};
 use super::values::{append_list, append_uuid, postgres_us};
-use crate::export::columns::Type;
+use crate::export::columns::{COLUMNS, Type};
 
 /// How many rows are decoded at once.
 const AT_ONCE: usize = 2048;
@@ -43,23 +44,116 @@ pub(crate) enum RowsError {
     Length,
 }
 
+/// Where the columns of a table are in a file: those of the ledger, in its order.
+pub(super) struct Layout {
+    wanted: Vec<Wanted>,
+}
+
+impl Layout {
+    pub(super) fn of(table: Table, schema: &SchemaDescriptor) -> Result<Self, RowsError> {
+        let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
+        let position = |name: &'static str| {
+            let mut all = schema.columns().iter();
+            all.position(|column| column.name() == name)
+                .ok_or(RowsError::NoColumn(name))
+        };
+        let mut wanted = Vec::new();
+        for name in layout.all() {
+            let column = columns(table).find(|column| column.name == name);
+            let ty = column.ok_or(RowsError::NoColumn(name))?.ty;
+            wanted.push((position(name)?, name, Some(ty)));
+        }
+        Ok(Self { wanted })
+    }
+
+    fn column(&self, name: &'static str) -> Result<Wanted, RowsError> {
+        let mut all = self.wanted.iter().copied();
+        all.find(|(_, of, _)| *of == name)
+            .ok_or(RowsError::NoColumn(name))
+    }
+
+    /// Returns where a column is in the file.
+    pub(super) fn position(&self, name: &'static str) -> Result<usize, RowsError> {
+        self.column(name).map(|(at, ..)| at)
+    }
+}
+
+/// Returns which rows of a group have this text in a column.
+pub(super) fn matching(
+    group: &dyn RowGroupReader,
+    layout: &Layout,
+    column: &'static str,
+    text: &[u8],
+) -> Result<Vec<usize>, RowsError> {
+    let mut column = Column::new(group, layout.column(column)?)?;
+    let (mut found, mut at) = (Vec::new(), 0);
+    loop {
+        let rows = column.fill(AT_ONCE)?;
+        if rows == 0 {
+            return Ok(found);
+        }
+        let Values::Bytes(_, values) = &column.values else {
+            return Err(RowsError::NoColumn(column.name));
+        };
+        let mut values = values.iter();
+        for (row, present) in column.present.iter().enumerate() {
+            if *present != 0 && values.next().is_some_and(|value| value.data() == text) {
+                found.push(at + row);
+            }
+        }
+        at += rows;
+    }
+}
+
+/// A row's values as Postgres sends them, in the order of [`COLUMNS`]; `None` for NULL and for columns of other tables.
+pub(super) type Picked = [Option<Vec<u8>>; COLUMNS.len()];
+
+/// Reads these rows of a group, ascending. Of each column the pages in which they are.
+pub(super) fn pick(
+    group: &dyn RowGroupReader,
+    layout: &Layout,
+    rows: &[usize],
+) -> Result<Vec<Picked>, RowsError> {
+    let mut picked: Vec<Picked> = rows
+        .iter()
+        .map(|_| [const { None }; COLUMNS.len()])
+        .collect();
+    let mut image = Vec::new();
+    for wanted in &layout.wanted {
+        let Some(place) = COLUMNS.iter().position(|column| column.name == wanted.1) else {
+            continue;
+        };
+        let mut column = Column::new(group, *wanted)?;
+        let mut at = 0;
+        for (row, values) in rows.iter().zip(&mut picked) {
+            column.skip(row - at)?;
+            if column.fill(1)? != 1 {
+                return Err(RowsError::Length);
+            }
+            at = row + 1;
+            image.clear();
+            column.push_image(0, &mut image)?;
+            values[place] = (image[..4] != [0xff; 4]).then(|| image[4..].to_vec());
+        }
+    }
+    Ok(picked)
+}
+
 /// Reads all rows of a file of a table, in their order.
 pub(crate) fn read(table: Table, bytes: Vec<u8>) -> Result<Vec<ReadRow>, RowsError> {
     let file = SerializedFileReader::new(Bytes::from(bytes))?;
-    let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
     let schema = file.metadata().file_metadata().schema_descr();
-    let position = |name: &'static str| {
-        let mut all = schema.columns().iter();
-        all.position(|column| column.name() == name)
-            .ok_or(RowsError::NoColumn(name))
-    };
-    let mut wanted = Vec::new();
-    for name in layout.all() {
-        let column = columns(table).find(|column| column.name == name);
-        let ty = column.ok_or(RowsError::NoColumn(name))?.ty;
-        wanted.push((position(name)?, name, Some(ty)));
-    }
-    wanted.push((position(CONTENT_HASH)?, CONTENT_HASH, None));
+    let mut wanted = Layout::of(table, schema)?.wanted;
+    let hash = schema.columns().iter();
+    let hash = hash
+        .clone()
+        .position(|column| column.name() == CONTENT_HASH);
+    wanted.push((
+        hash.ok_or(RowsError::NoColumn(CONTENT_HASH))?,
+        CONTENT_HASH,
+        None,
+    ));
+    let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
     let mut reader = Reader {
         prefix: TablePrefix::new(table.name()),
         core_columns: layout.core.len(),
@@ -134,27 +228,42 @@ impl Column {
         })
     }
 
-    /// Reads the next rows, and returns how many.
-    fn fill(&mut self) -> Result<usize, RowsError> {
+    /// Passes over so many rows.
+    fn skip(&mut self, rows: usize) -> Result<(), RowsError> {
+        let skipped = match &mut self.values {
+            Values::Int4(reader, _) => reader.skip_records(rows)?,
+            Values::Int8(reader, _) => reader.skip_records(rows)?,
+            Values::Bytes(reader, _) => reader.skip_records(rows)?,
+            Values::Fixed(reader, _) => reader.skip_records(rows)?,
+        };
+        if skipped == rows {
+            Ok(())
+        } else {
+            Err(RowsError::Length)
+        }
+    }
+
+    /// Reads the next rows, so many at most, and returns how many.
+    fn fill(&mut self, most: usize) -> Result<usize, RowsError> {
         self.present.clear();
         self.next = 0;
         let present = Some(&mut self.present);
         let (rows, ..) = match &mut self.values {
             Values::Int4(reader, values) => {
                 values.clear();
-                reader.read_records(AT_ONCE, present, None, values)?
+                reader.read_records(most, present, None, values)?
             }
             Values::Int8(reader, values) => {
                 values.clear();
-                reader.read_records(AT_ONCE, present, None, values)?
+                reader.read_records(most, present, None, values)?
             }
             Values::Bytes(reader, values) => {
                 values.clear();
-                reader.read_records(AT_ONCE, present, None, values)?
+                reader.read_records(most, present, None, values)?
             }
             Values::Fixed(reader, values) => {
                 values.clear();
-                reader.read_records(AT_ONCE, present, None, values)?
+                reader.read_records(most, present, None, values)?
             }
         };
         // A column that may not be NULL has no levels.
@@ -240,7 +349,7 @@ impl Reader {
         let columns = wanted.iter().map(|wanted| Column::new(group, *wanted));
         let mut columns = columns.collect::<Result<Vec<_>, _>>()?;
         loop {
-            let mut counts = columns.iter_mut().map(Column::fill);
+            let mut counts = columns.iter_mut().map(|column| column.fill(AT_ONCE));
             let rows = counts.next().unwrap_or(Ok(0))?;
             for count in counts {
                 if count? != rows {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
+use sqlx::types::Uuid;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing_audit::__program::ledger::key::Vkey;
@@ -24,10 +25,23 @@ pub(crate) struct ReadSet {
     pub(crate) manifest: Option<Manifest>,
     /// The rows, by tenant and id, if they were asked for.
     pub(crate) rows: Vec<ReadRow>,
+    /// The batches of the rows: the writer of each, its first and its last seq.
+    batches: Vec<(Uuid, i64, i64)>,
     /// How many rows are of batches that were sealed without a root: the manifest alone proves them.
     pub(crate) without_root: u64,
     /// What is not as it has to be. Of what was found something the rest counts for nothing.
     pub(crate) findings: Vec<Found>,
+}
+
+impl ReadSet {
+    /// Returns the first seq of the batch of a row.
+    pub(super) fn batch_of(&self, row: &ReadRow) -> Option<i64> {
+        let after = self.batches.partition_point(|(writer, first_seq, _)| {
+            (*writer, *first_seq) <= (row.writer, row.seq)
+        });
+        let (writer, first_seq, last_seq) = *self.batches.get(after.checked_sub(1)?)?;
+        (writer == row.writer && row.seq <= last_seq).then_some(first_seq)
+    }
 }
 
 /// How sets are read.
@@ -60,6 +74,7 @@ impl<'a> SetReader<'a> {
         let mut set = ReadSet {
             manifest: None,
             rows: Vec::new(),
+            batches: Vec::new(),
             without_root: 0,
             findings: Vec::new(),
         };
@@ -108,6 +123,7 @@ impl<'a> SetReader<'a> {
                 None
             }
         };
+        set.batches = check.as_ref().map(Check::spans).unwrap_or_default();
         let mut files = stream::iter(&manifest.files)
             .map(|file| self.file(manifest, file))
             .buffered(self.jobs);
@@ -198,7 +214,7 @@ fn expect(name: String, bytes: Vec<u8>, content: Content) -> Result<Vec<u8>, Fou
 }
 
 /// Returns what a blocking task returned. One that panics ends the program.
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+pub(super) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

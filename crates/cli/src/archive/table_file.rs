@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
+use parquet::file::properties::{
+    BloomFilterPosition, EnabledStatistics, WriterProperties, WriterPropertiesPtr,
+};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, TypePtr};
 use sqlx::types::Uuid;
@@ -214,5 +216,8 @@ fn properties(table: Table) -> WriterProperties {
         .set_column_bloom_filter_enabled(request.clone(), true)
         .set_column_bloom_filter_fpp(request.clone(), 0.01)
         .set_column_bloom_filter_max_ndv(request, MOST_GROUP_ROWS as u64)
+        // With the index of the pages and the footer, so that one reading has them all; also where a dictionary has the ids.
+        .set_bloom_filter_position(BloomFilterPosition::End)
+        .set_bloom_filter_for_dictionary_encoded_chunks(true)
         .build()
 }

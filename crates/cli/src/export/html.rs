@@ -164,8 +164,8 @@ impl Encoder for Html {
     }
 }
 
-/// Returns a record as the page has it.
-fn row(record: &Record<'_>) -> Row {
+/// Returns a record as stories and pages have it.
+pub(crate) fn row(record: &Record<'_>) -> Row {
     let mut json = Vec::new();
     let began_us = record.began_us().unwrap_or_default();
     if record.unread.is_some() {

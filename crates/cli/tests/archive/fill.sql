@@ -50,11 +50,11 @@ BEGIN
     INSERT INTO audit.activities (id, writer_id, seq, tenant_id, request_id, status, created_at, salt, user_id, output_summary, metadata, redactions)
         SELECT id, writer, seq, tenant, 'request ' || seq / 8, 'succeeded', began, salt, hostile(seq), hostile(seq + 2), hostile_json(seq + 3), hostile_list(seq)
         FROM filled WHERE kind = 'activities';
-    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, reason, frame, salt)
-        SELECT writer, seq, id, 'audit.event', 'refused', salt, salt FROM filled WHERE kind = 'dead_letters';
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version, service_name)
+    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, reason, frame, salt, created_at)
+        SELECT writer, seq, id, 'audit.event', 'refused', salt, salt, now() FROM filled WHERE kind = 'dead_letters';
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version, service_name, committed_at)
         SELECT writer, 1, rows, (SELECT coalesce(jsonb_object_agg(kind, n), '{}') FROM (SELECT kind, count(*) AS n FROM filled WHERE kind <> 'dead_letters' GROUP BY kind) AS k),
-            count(*) FILTER (WHERE kind = 'dead_letters'), min(id::text) FILTER (WHERE kind <> 'dead_letters')::uuid, max(id::text) FILTER (WHERE kind <> 'dead_letters')::uuid, 'test', 'shop'
+            count(*) FILTER (WHERE kind = 'dead_letters'), min(id::text) FILTER (WHERE kind <> 'dead_letters')::uuid, max(id::text) FILTER (WHERE kind <> 'dead_letters')::uuid, 'test', 'shop', now()
         FROM filled;
 END
 $$;

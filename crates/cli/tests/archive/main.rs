@@ -8,6 +8,7 @@
 
 mod changes;
 mod kills;
+mod removal;
 mod writing;
 
 use std::fs;

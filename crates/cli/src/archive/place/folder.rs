@@ -25,7 +25,8 @@ pub(crate) struct Folder {
 impl Folder {
     pub(super) fn new(path: &str) -> Self {
         Self {
-            root: PathBuf::from(path),
+            // The same folder has one name, wherever the program is started.
+            root: std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)),
         }
     }
 

@@ -1,0 +1,160 @@
+//! `show --archive`: the records of a request that an archive has.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
+use sqlx::types::Uuid;
+use tracing_audit::__program::ledger::day_of;
+use tracing_audit::__program::ledger::key::Vkey;
+use tracing_audit::__program::tenant_uuid;
+
+use super::failure::ArchiveError;
+use super::finder::{self, Archived, Wanted};
+use super::names::{Object, day_of_date};
+use super::place::Place;
+use super::set_reader::SetReader;
+use crate::error::Error;
+use crate::export::columns::{PARENT_ID, TENANT_ID};
+use crate::export::html;
+use crate::export::values::Record;
+use crate::row::{self, ArchivedStory, Row};
+use crate::verify::published::read_keys;
+
+/// How many files are read at once when sets are verified.
+const JOBS: usize = 2;
+
+/// Where an archive is, and what is believed of it.
+#[derive(Args, Debug)]
+pub(crate) struct InArchive {
+    /// Looks into this archive as well, a folder or `s3://BUCKET/PREFIX`; without a database, into nothing else.
+    ///
+    /// What comes from there is marked. Of a request whose id is a UUID of version 7 the days around
+    /// its time are looked through; of another all days, which --since and --until narrow.
+    #[arg(long, value_name = "PLACE", requires = "key", verbatim_doc_comment, value_parser = NonEmptyStringValueParser::new())]
+    archive: Option<String>,
+    /// The log's verifier key, or a file with it: who must have signed the archive; may be given several times.
+    #[arg(long, value_name = "KEY", requires = "archive")]
+    key: Vec<String>,
+    /// Looks through the archive from this day on: 2026-09-14.
+    #[arg(long, value_name = "DATE", requires = "archive")]
+    since: Option<String>,
+    /// Looks through the archive up to this day.
+    #[arg(long, value_name = "DATE", requires = "archive")]
+    until: Option<String>,
+    /// Proves what comes from the archive: reads the sets that have it whole, and compares them with the log's checkpoint.
+    #[arg(long, requires = "archive")]
+    verify: bool,
+}
+
+impl InArchive {
+    /// Whether an archive is named.
+    pub(crate) fn is_named(&self) -> bool {
+        self.archive.is_some()
+    }
+
+    /// Reads the records of a request, or else the one record with that id; of a tenant, if one is named by its UUID or by the key
+    /// that the application uses.
+    pub(crate) async fn story(
+        &self,
+        request: &str,
+        tenant: Option<&str>,
+    ) -> Result<ArchivedStory, Error> {
+        let Some(place) = &self.archive else {
+            return Ok(ArchivedStory::default());
+        };
+        let keys = read_keys(&self.key)?;
+        let place = Arc::new(Place::of(place)?);
+        let id: Option<Uuid> = request.parse().ok();
+        let wanted = Wanted::Request(request.to_owned());
+        let mut found = finder::find(&place, &keys, &wanted, self.days(id)?).await?;
+        let is_request = !found.records.is_empty();
+        if let (Some(id), false) = (id, is_request) {
+            found = finder::find(&place, &keys, &Wanted::Record(id), self.days(None)?).await?;
+        }
+        let tenant = tenant.map(|tenant| tenant.parse().unwrap_or_else(|_| tenant_uuid(tenant)));
+        found.records.retain(|archived| {
+            let of = archived.values[TENANT_ID].as_deref();
+            tenant.is_none_or(|tenant| of == Some(tenant.as_bytes().as_slice()))
+        });
+        let said = self.said(&place, &keys, &found.records).await?;
+        let rows = found.records.iter().map(|archived| {
+            let (mut row, parent) = row_of(archived);
+            row.archived = Some(row::Archived {
+                manifest: archived.manifest.name(),
+                said: format!("{}/{}, {said}", place.name(), archived.manifest.name()),
+            });
+            (row, parent)
+        });
+        Ok(ArchivedStory {
+            rows: rows.collect(),
+            is_request,
+        })
+    }
+
+    /// Returns the days that are looked through, for a request with this id.
+    fn days(&self, id: Option<Uuid>) -> Result<RangeInclusive<u32>, Error> {
+        let day = |text: &Option<String>| match text.as_deref() {
+            Some(text) => {
+                let day = day_of_date(text);
+                day.map(Some)
+                    .ok_or_else(|| Error::from(ArchiveError::NoDay(text.to_owned())))
+            }
+            None => Ok(None),
+        };
+        let (from, to) = (day(&self.since)?, day(&self.until)?);
+        let is_timed = from.is_none() && to.is_none();
+        if let Some(id) = id.filter(|id| is_timed && id.get_version_num() == 7) {
+            let day = day_of(id.as_u128());
+            return Ok(day.saturating_sub(1)..=day.saturating_add(1));
+        }
+        Ok(from.unwrap_or(0)..=to.unwrap_or(u32::MAX))
+    }
+
+    /// Returns what is known of the sets that have these records; verifies them, if that is asked for.
+    async fn said(
+        &self,
+        place: &Place,
+        keys: &[Vkey],
+        records: &[Archived],
+    ) -> Result<String, Error> {
+        if !self.verify {
+            return Ok(String::from("whose manifest is signed; --verify proves it"));
+        }
+        let sets: BTreeSet<String> = records.iter().map(|found| found.manifest.name()).collect();
+        let reader = SetReader::new(place, keys, JOBS);
+        for manifest in sets.iter().filter_map(|name| Object::parse(name)) {
+            let set = reader.read_set(manifest, false).await?;
+            if let Some(finding) = set.findings.first() {
+                let finding = finding.to_string();
+                return Err(ArchiveError::NotProven { finding }.into());
+            }
+        }
+        Ok(String::from("proven by the log's signed checkpoint"))
+    }
+}
+
+/// Returns the row of a record, and its parent.
+fn row_of(archived: &Archived) -> (Row, Option<Uuid>) {
+    let fields = archived.values.each_ref().map(Option::as_deref);
+    let record = Record {
+        table: archived.table,
+        fields,
+        unread: None,
+    };
+    let mut row = html::row(&record);
+    let tenant = record.uuid(TENANT_ID);
+    let key =
+        row.metadata
+            .get("tenant_key")
+            .and_then(|key| match serde_json::from_str(key).ok()? {
+                serde_json::Value::String(text) => Some(text),
+                serde_json::Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            });
+    // A program may have put a field of that name into the metadata.
+    row.set_tenant_key(key.filter(|key| tenant.is_none_or(|tenant| tenant == tenant_uuid(key))));
+    (row, record.uuid(PARENT_ID))
+}
