@@ -34,6 +34,7 @@ mod verify;
 mod versions;
 
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -62,6 +63,7 @@ use crate::text::{Terminal, escape_json, grouped};
 use crate::verify::begin;
 use crate::verify::finding::Finding;
 use crate::verify::published::read_keys;
+use crate::verify::recorded::Recorded;
 use crate::{complain, runtime, tables};
 
 /// The newest checkpoint that the database has.
@@ -193,6 +195,8 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
             keys: &keys,
         },
         signed: checkpoint,
+        unrecorded: None,
+        written: Vec::new(),
         told: Vec::new(),
         is_json: arguments.json,
         has_findings: false,
@@ -256,6 +260,10 @@ async fn look(
 struct Run<'a> {
     writer: Writer<'a>,
     signed: Signed,
+    /// What is recorded of erasures and removals and no event tells of, once it was looked for.
+    unrecorded: Option<Vec<Finding>>,
+    /// What was written of a day.
+    written: Vec<Manifest>,
     /// What `--json` prints.
     told: Vec<Value>,
     is_json: bool,
@@ -268,20 +276,26 @@ impl Run<'_> {
         &mut self,
         connection: &mut PgConnection,
         day: u32,
-        entries: (u64, u64),
+        within: (u64, u64),
         mut states: Vec<State>,
     ) -> Result<(), Error> {
         let database = self.writer.database;
         let failed = |source| database.read_error(source);
         begin(connection, None).await.map_err(failed)?;
-        let findings = self.sets(connection, day, entries, &mut states).await?;
-        connection.execute("ROLLBACK").await.map_err(failed)?;
+        let ended = self.sets(connection, day, within, &mut states).await;
+        let is_over = connection.execute("ROLLBACK").await;
+        for manifest in std::mem::take(&mut self.written) {
+            note_in_trail(&manifest);
+        }
+        let findings = ended?;
+        is_over.map_err(failed)?;
         if !findings.is_empty() {
             self.tell_findings(day, &findings);
         }
         Ok(())
     }
 
+    /// Writes the sets of a day. Returns what keeps it from being archived, or from being archived further.
     async fn sets(
         &mut self,
         connection: &mut PgConnection,
@@ -289,8 +303,6 @@ impl Run<'_> {
         within: (u64, u64),
         states: &mut [State],
     ) -> Result<Vec<Finding>, Error> {
-        let database = self.writer.database;
-        let failed = |source| database.read_error(source);
         // What was begun goes on first, with the checkpoint that it was begun with.
         for state in states.iter_mut() {
             let Some(begun) = state.begun.take() else {
@@ -298,32 +310,31 @@ impl Run<'_> {
             };
             let place = self.writer.place.name();
             let signed = plan::signed(&place, &begun.note, self.writer.keys)?;
-            let chunk = Chunk::list(connection, day, begun.entries, within, false);
-            let mut chunk = chunk.await.map_err(failed)?;
-            let findings = chunk.read_rows(connection, day).await.map_err(failed)?;
-            if !findings.is_empty() {
-                return Ok(findings);
+            if begun.entries.end > signed.head.size {
+                return Err(ArchiveError::NoBatches {
+                    place,
+                    object: state.of.name(state.set, names::Part::Batches),
+                    why: "it has more entries than its checkpoint",
+                }
+                .into());
             }
-            let findings = self.set(connection, &chunk, state, &signed).await?;
+            let chunk = self.chunk(connection, day, begun.entries, within, false);
+            let (chunk, mut findings) = chunk.await?;
+            if findings.is_empty() {
+                findings = self.set(connection, &chunk, state, &signed).await?;
+            }
             if !findings.is_empty() {
                 return Ok(findings);
             }
         }
         let signed = self.signed.clone();
-        let mut from = states
-            .iter()
-            .map(|state| state.from)
-            .min()
-            .unwrap_or_default();
+        let from = states.iter().map(|state| state.from).min();
+        let mut from = from.unwrap_or_default();
         while from < within.1 {
             let entries = from..signed.head.size;
-            let chunk = Chunk::list(connection, day, entries, within, true);
-            let mut chunk = chunk.await.map_err(failed)?;
-            if chunk.is_empty() {
-                break;
-            }
-            let findings = chunk.read_rows(connection, day).await.map_err(failed)?;
-            if !findings.is_empty() {
+            let chunk = self.chunk(connection, day, entries, within, true);
+            let (chunk, findings) = chunk.await?;
+            if chunk.is_empty() || !findings.is_empty() {
                 return Ok(findings);
             }
             for state in states.iter_mut() {
@@ -339,6 +350,33 @@ impl Run<'_> {
         Ok(Vec::new())
     }
 
+    /// Reads the batches of a day in a range of the log, and compares them with it.
+    async fn chunk(
+        &mut self,
+        connection: &mut PgConnection,
+        day: u32,
+        entries: Range<u64>,
+        within: (u64, u64),
+        is_cut: bool,
+    ) -> Result<(Chunk, Vec<Finding>), Error> {
+        let database = self.writer.database;
+        let failed = |source| database.read_error(source);
+        let chunk = Chunk::list(connection, day, entries, within, is_cut);
+        let mut chunk = chunk.await.map_err(failed)?;
+        if chunk.is_empty() {
+            return Ok((chunk, Vec::new()));
+        }
+        let mut findings = chunk.read_rows(connection, day).await.map_err(failed)?;
+        if findings.is_empty() && chunk.relies_on_recorded() {
+            if self.unrecorded.is_none() {
+                let unrecorded = Recorded::unrecorded(connection).await.map_err(failed)?;
+                self.unrecorded = Some(unrecorded);
+            }
+            findings = self.unrecorded.clone().unwrap_or_default();
+        }
+        Ok((chunk, findings))
+    }
+
     /// Writes the next set of a day of a table, up to where a chunk ends.
     async fn set(
         &mut self,
@@ -352,11 +390,8 @@ impl Run<'_> {
             set: state.set,
             entries: state.from..chunk.entries.end,
         };
-        match self
-            .writer
-            .write(connection, chunk, &wanted, signed)
-            .await?
-        {
+        let writing = self.writer.write(connection, chunk, &wanted, signed);
+        match writing.await? {
             Outcome::Differs(findings) => return Ok(findings),
             // The next set has the range of this one as well.
             Outcome::Empty => {}
@@ -364,6 +399,7 @@ impl Run<'_> {
                 state.set += 1;
                 state.from = chunk.entries.end;
                 self.tell_set(&manifest);
+                self.written.push(*manifest);
             }
         }
         Ok(Vec::new())

@@ -52,6 +52,8 @@ pub(super) struct Chunk {
     /// The tables with rows of them.
     tables: BTreeSet<u8>,
     pub(super) recorded: Recorded,
+    /// Whether a row is proven by what it was before an erasure.
+    has_erased: bool,
 }
 
 /// A row that no batch of a chunk has.
@@ -83,6 +85,7 @@ impl Chunk {
             of_writer: HashMap::new(),
             tables: BTreeSet::new(),
             recorded: Recorded::default(),
+            has_erased: false,
         };
         let (mut rows, mut is_full) = (0_u64, false);
         binary::read(connection, &query, |row| {
@@ -110,6 +113,12 @@ impl Chunk {
             batches.sort_unstable();
         }
         Ok(chunk)
+    }
+
+    /// Whether its rows are proven with what is recorded of removals and erasures.
+    pub(super) fn relies_on_recorded(&self) -> bool {
+        let mut batches = self.batches.iter();
+        self.has_erased || batches.any(|sealed| !sealed.batch.removed.is_empty())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -249,6 +258,7 @@ impl Chunk {
                 let finding = Finding::new(Kind::RowEdited, detail);
                 findings.push(finding.of_row(name, read.seen.id, writer, place.seq));
             }
+            self.has_erased |= read.is_erased;
             self.batches[at].seen.push(read.seen);
             Ok(())
         })

@@ -213,7 +213,16 @@ impl Sets {
             state.from = manifest.entries.end;
         }
         if last == Some(false) {
-            state.begun = Some(read_batches(place, of, state.set).await?);
+            let begun = read_batches(place, of, state.set).await?;
+            if begun.entries.start != state.from {
+                return Err(ArchiveError::NoBatches {
+                    place: place.name(),
+                    object: of.name(state.set, Part::Batches),
+                    why: "it does not begin where the set before it ends",
+                }
+                .into());
+            }
+            state.begun = Some(begun);
         }
         Ok(state)
     }

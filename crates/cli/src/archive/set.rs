@@ -204,21 +204,14 @@ impl Writer<'_> {
     async fn put(&self, name: String, bytes: &[u8]) -> Result<Content, Error> {
         let created = self.place.create(&name, bytes).await?;
         let place = self.place.name();
-        // One byte more than it may have.
-        let read = self.place.get(&name, bytes.len() as u64).await;
-        let is_same = match (created, read) {
-            (_, Ok(Some(read))) => read == bytes,
-            (_, Ok(None)) => {
-                return Err(ArchiveError::Gone {
-                    place,
-                    object: name,
-                }
-                .into());
+        let Some(read) = self.place.get(&name, bytes.len() as u64).await? else {
+            return Err(ArchiveError::Gone {
+                place,
+                object: name,
             }
-            // It has more bytes.
-            (Created::IsThere, Err(_)) => false,
-            (Created::Yes, Err(error)) => return Err(error),
+            .into());
         };
+        let is_same = read == bytes;
         match (is_same, created) {
             (true, _) => Ok(Content {
                 sha256: Sha256::digest(bytes).into(),

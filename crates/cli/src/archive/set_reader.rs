@@ -1,6 +1,7 @@
 //! Reads a set by its manifest, and compares it with the log: what `archive verify` does with each set, and whoever
 //! relies on one before something else is done.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
@@ -12,7 +13,7 @@ use tracing_audit::__program::ledger::key::Vkey;
 
 use super::batch_list::BatchList;
 use super::check::{Check, Found, FoundKind};
-use super::manifest::{self, Content, Manifest};
+use super::manifest::{self, Content, Manifest, ManifestError};
 use super::names::{Object, Part};
 use super::place::Place;
 use super::rows::{self, ReadRow};
@@ -31,6 +32,8 @@ pub(crate) struct ReadSet {
     pub(crate) without_root: u64,
     /// What is not as it has to be. Of what was found something the rest counts for nothing.
     pub(crate) findings: Vec<Found>,
+    /// The sizes of the objects of the day.
+    sizes: HashMap<String, u64>,
 }
 
 impl ReadSet {
@@ -71,36 +74,41 @@ impl<'a> SetReader<'a> {
         are_rows_kept: bool,
     ) -> Result<ReadSet, Error> {
         let name = manifest.name();
+        let sizes = self.place.list(&manifest.of.folder()).await?;
         let mut set = ReadSet {
             manifest: None,
             rows: Vec::new(),
             batches: Vec::new(),
             without_root: 0,
             findings: Vec::new(),
+            sizes: sizes.into_iter().collect(),
+        };
+        let mut invalid = |detail: String| {
+            let found = Found::new(FoundKind::ManifestInvalid, name.clone(), detail);
+            set.findings.push(found);
         };
         let most = manifest::MOST_BYTES as u64;
-        let Some(bytes) = self.place.get(&name, most).await? else {
-            set.findings
-                .push(Found::new(FoundKind::ObjectMissing, name, ""));
+        let bytes = match set.sizes.get(&name) {
+            Some(size) if *size > most => {
+                invalid(format!("it has {size} bytes, more than {most}"));
+                return Ok(set);
+            }
+            Some(_) => self.place.get(&name, most).await?,
+            None => None,
+        };
+        let Some(bytes) = bytes else {
+            let found = Found::new(FoundKind::ObjectMissing, name, "");
+            set.findings.push(found);
             return Ok(set);
         };
-        let read = match Manifest::verify(&bytes, self.keys) {
-            Ok(read) if (read.of, read.set) == (manifest.of, manifest.set) => read,
-            Ok(_) => {
-                let detail = "it is that of another set";
-                set.findings
-                    .push(Found::new(FoundKind::ManifestInvalid, name, detail));
-                return Ok(set);
+        match Manifest::verify(&bytes, self.keys) {
+            Ok(read) if (read.of, read.set) == (manifest.of, manifest.set) => {
+                set.manifest = Some(read.clone());
+                self.contents(&read, are_rows_kept, &mut set).await?;
             }
-            Err(error) => {
-                let detail = error.to_string();
-                set.findings
-                    .push(Found::new(FoundKind::ManifestInvalid, name, detail));
-                return Ok(set);
-            }
-        };
-        set.manifest = Some(read.clone());
-        self.contents(&read, are_rows_kept, &mut set).await?;
+            Ok(_) => invalid(ManifestError::Elsewhere.to_string()),
+            Err(error) => invalid(error.to_string()),
+        }
         Ok(set)
     }
 
@@ -111,7 +119,7 @@ impl<'a> SetReader<'a> {
         set: &mut ReadSet,
     ) -> Result<(), Error> {
         let name = manifest.of.name(manifest.set, Part::Batches);
-        let list = match self.get(&name, manifest.batches).await? {
+        let list = match self.get(&set.sizes, &name, manifest.batches).await? {
             Err(found) => Err(found),
             Ok(bytes) => BatchList::decode(&bytes)
                 .map_err(|why| Found::new(FoundKind::BatchesBroken, name, why)),
@@ -124,8 +132,9 @@ impl<'a> SetReader<'a> {
             }
         };
         set.batches = check.as_ref().map(Check::spans).unwrap_or_default();
+        let sizes = std::mem::take(&mut set.sizes);
         let mut files = stream::iter(&manifest.files)
-            .map(|file| self.file(manifest, file))
+            .map(|file| self.file(&sizes, manifest, file))
             .buffered(self.jobs);
         while let Some(read) = files.next().await {
             let (number, read) = read?;
@@ -161,13 +170,14 @@ impl<'a> SetReader<'a> {
     /// Reads a file, and decodes it.
     async fn file(
         &self,
+        sizes: &HashMap<String, u64>,
         manifest: &Manifest,
         file: &manifest::File,
     ) -> Result<(u32, Result<Vec<ReadRow>, Found>), Error> {
         let name = manifest.of.name(manifest.set, Part::File(file.number));
         let table = manifest.of.table;
         let _turn = self.turns.acquire().await;
-        let bytes = match self.read(&name, file.content).await? {
+        let bytes = match self.read(sizes, &name, file.content).await? {
             Ok(bytes) => bytes,
             Err(found) => return Ok((file.number, Err(found))),
         };
@@ -181,35 +191,42 @@ impl<'a> SetReader<'a> {
     }
 
     /// Reads an object that has to have these bytes.
-    async fn get(&self, name: &str, content: Content) -> Result<Result<Vec<u8>, Found>, Error> {
-        let bytes = self.read(name, content).await?;
+    async fn get(
+        &self,
+        sizes: &HashMap<String, u64>,
+        name: &str,
+        content: Content,
+    ) -> Result<Result<Vec<u8>, Found>, Error> {
+        let bytes = self.read(sizes, name, content).await?;
         Ok(bytes.and_then(|bytes| expect(name.to_owned(), bytes, content)))
     }
 
-    /// Reads an object that has to be as long as this.
-    async fn read(&self, name: &str, content: Content) -> Result<Result<Vec<u8>, Found>, Error> {
-        // The sizes of the objects were listed: a longer one is not read.
-        Ok(match self.place.get(name, content.bytes).await {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(Found::new(FoundKind::ObjectMissing, name, "")),
-            Err(error) => Err(Found::new(
-                FoundKind::ObjectChanged,
-                name,
-                error.to_string(),
-            )),
-        })
+    /// Reads an object that has to be as long as this: one of another length is not read.
+    async fn read(
+        &self,
+        sizes: &HashMap<String, u64>,
+        name: &str,
+        content: Content,
+    ) -> Result<Result<Vec<u8>, Found>, Error> {
+        let bytes = match sizes.get(name) {
+            Some(size) if *size != content.bytes => {
+                let detail = format!("it has {size} bytes, and not {}", content.bytes);
+                return Ok(Err(Found::new(FoundKind::ObjectChanged, name, detail)));
+            }
+            Some(_) => self.place.get(name, content.bytes).await?,
+            None => None,
+        };
+        Ok(bytes.ok_or_else(|| Found::new(FoundKind::ObjectMissing, name, "")))
     }
 }
 
 /// Returns the bytes if they are those that a manifest has.
 fn expect(name: String, bytes: Vec<u8>, content: Content) -> Result<Vec<u8>, Found> {
-    let detail = if bytes.len() as u64 != content.bytes {
-        format!("it has {} bytes, and not {}", bytes.len(), content.bytes)
-    } else if <[u8; 32]>::from(Sha256::digest(&bytes)) != content.sha256 {
-        String::from("its SHA-256 is not that of the manifest")
-    } else {
+    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+    if sha256 == content.sha256 {
         return Ok(bytes);
-    };
+    }
+    let detail = "its SHA-256 is not that of the manifest";
     Err(Found::new(FoundKind::ObjectChanged, name, detail))
 }
 

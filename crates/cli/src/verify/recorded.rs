@@ -242,6 +242,22 @@ impl Recorded {
         Ok(recorded)
     }
 
+    /// Compares removals and erasures alone with the events that tell of them. Returns those that no event tells of: what is
+    /// proven with them is not.
+    #[cfg(feature = "archive")]
+    pub(crate) async fn unrecorded(
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Finding>, sqlx::Error> {
+        let (changed, leaves) = super::shape::read(connection).await?;
+        let mut recorded = Self::default();
+        recorded.removals(connection, leaves.as_ref()).await?;
+        recorded.erasures(connection).await?;
+        let unrecorded = [Kind::RemovalUnrecorded, Kind::ErasureUnrecorded];
+        let findings = recorded.findings.into_iter();
+        let findings = findings.filter(|finding| unrecorded.contains(&finding.kind));
+        Ok(changed.into_iter().chain(findings).collect())
+    }
+
     /// Compares removals and erasures with the events that tell of them, and of the whole trail holds, lifts and settings.
     ///
     /// What a part is proven with is judged as well; else whoever changes rows would say that they were erased.

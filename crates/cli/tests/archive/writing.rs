@@ -110,25 +110,48 @@ fn erased_rows_are_proven_by_what_they_were() {
     let setting = Setting::start();
     setting.fill(&format!("{DAY} 12:00"), 80);
     setting.seal();
-    let erased = program(&setting.postgres.url())
-        .args([
+    setting.erase("tenant 1");
+    setting.seal();
+    let told = setting.archive();
+    let rows = told.iter().map(|set| set["rows"].as_u64().unwrap());
+    let rows: u64 = rows.sum();
+    assert!(rows > 0);
+    assert_eq!(setting.verify(&[]).assert_clean(), rows);
+}
+
+#[test]
+fn erasure_that_no_event_tells_of_proves_no_row() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 80);
+    setting.seal();
+    setting.erase("tenant 1");
+    setting.seal();
+    setting.postgres.psql(&format!(
+        "{TRIGGERS_OFF}; UPDATE audit.erasures SET erasure_id = gen_random_uuid()"
+    ));
+    let output = setting.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = told(&output);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let kinds = told[0]["findings"].as_array().unwrap().iter();
+    let mut kinds = kinds.map(|finding| finding["kind"].as_str().unwrap());
+    assert!(kinds.all(|kind| kind == "erasure_unrecorded"), "{told:?}");
+    assert!(!setting.folder().exists());
+}
+
+impl Setting {
+    fn erase(&self, tenant: &str) {
+        let words = [
             "erase",
-            "--tenant",
-            "tenant 1",
+            "--yes",
             "--reason",
             "asked for",
             "--requested-by",
             "ana",
-            "--yes",
-        ])
-        .output()
-        .unwrap();
-    assert!(erased.status.success(), "{}", stderr(&erased));
-    let rows: u64 = setting
-        .archive()
-        .iter()
-        .map(|set| set["rows"].as_u64().unwrap_or_default())
-        .sum();
-    assert!(rows > 0);
-    assert_eq!(setting.verify(&[]).assert_clean(), rows);
+            "--tenant",
+            tenant,
+        ];
+        let erased = program(&self.postgres.url()).args(words).output().unwrap();
+        assert!(erased.status.success(), "{}", stderr(&erased));
+    }
 }
