@@ -206,21 +206,23 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
             run.tell_unsealed(day);
             continue;
         }
-        let Some(entries) = days.entries(day) else {
-            continue;
-        };
         let mut states = Vec::new();
+        let mut within: Option<(u64, u64)> = None;
         for table in &tables {
             let of = DayOf { table: *table, day };
-            states.push(sets.state(&place, of, &keys).await?);
+            // A table without rows of the day has no set, and nothing to look for.
+            let Some(entries) = days.entries(of) else {
+                continue;
+            };
+            let state = sets.state(&place, of, &keys).await?;
+            if state.begun.is_some() || state.from < entries.1 {
+                within = Some(within.map_or(entries, |within| plan::union(within, entries)));
+                states.push(state);
+            }
         }
-        if states
-            .iter()
-            .all(|state| state.begun.is_none() && state.from >= entries.1)
-        {
-            continue;
+        if let Some(within) = within {
+            run.day(&mut connection, day, within, states).await?;
         }
-        run.day(&mut connection, day, entries, states).await?;
     }
     noting::note(database, &mut connection, &place, &tables, &keys).await?;
     if let Some(keep) = &arguments.after {

@@ -1,8 +1,9 @@
 //! Which days are archived, and which sets of them are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row as _};
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::checkpoint::{self, CheckpointError};
 use tracing_audit::__program::ledger::key::Vkey;
@@ -16,24 +17,38 @@ use super::place::Place;
 use super::set::Signed;
 use crate::error::Error;
 
-/// The batches by the days of their first and their last id, with: the least and the greatest place in the log of those
-/// below a size; and whether others are not there yet. And the day of today.
-const SPANS: &str = "
-    SELECT ('x' || translate(left(b.first_id::text, 13), '-', ''))::bit(48)::bigint / 86400000, ('x' || translate(left(b.last_id::text, 13), '-', ''))::bit(48)::bigint / 86400000,
-        min(l.index) FILTER (WHERE l.index < $1), max(l.index) FILTER (WHERE l.index < $1),
-        bool_or(l.index IS NULL OR l.index >= $1), floor(extract(epoch FROM now()) / 86400)::bigint
-    FROM audit.batches b LEFT JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
-    WHERE b.first_id IS NOT NULL AND b.last_id IS NOT NULL
-    GROUP BY 1, 2";
+/// The batches by the days of their first and their last id, with: the day of today; whether some are not in the log below
+/// a size; and for each table the least and the greatest place there of those with rows of it.
+fn spans() -> String {
+    let day = |id: &str| {
+        format!("('x' || translate(left(b.{id}::text, 13), '-', ''))::bit(48)::bigint / 86400000")
+    };
+    let of_table = |table: Table| {
+        let with = format!(
+            "FILTER (WHERE l.index < $1 AND b.records ? '{}')",
+            table.name()
+        );
+        format!("min(l.index) {with}, max(l.index) {with}")
+    };
+    format!(
+        "SELECT {}, {}, floor(extract(epoch FROM now()) / 86400)::bigint, bool_or(l.index IS NULL OR l.index >= $1), {}
+        FROM audit.batches b LEFT JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
+        WHERE b.first_id IS NOT NULL AND b.last_id IS NOT NULL
+        GROUP BY 1, 2",
+        day("first_id"),
+        day("last_id"),
+        Table::ALL.map(of_table).join(", ")
+    )
+}
 
 /// The batches of some days.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     first: u32,
     last: u32,
-    /// The least and the greatest place in the log, of those under the checkpoint.
-    indexes: Option<(u64, u64)>,
     has_unsealed: bool,
+    /// For each table the least place in the log of those under the checkpoint, and the one after the greatest.
+    entries: [Option<(u64, u64)>; Table::ALL.len()],
 }
 
 /// Which days there are.
@@ -49,37 +64,43 @@ impl Days {
         connection: &mut PgConnection,
         size: u64,
     ) -> Result<Self, sqlx::Error> {
-        type Row = (i64, i64, Option<i64>, Option<i64>, bool, i64);
-        let rows: Vec<Row> = sqlx::query_as(SPANS)
+        let rows = sqlx::query(AssertSqlSafe(spans()))
             .bind(i64::try_from(size).unwrap_or(i64::MAX))
             .persistent(false)
             .fetch_all(connection)
             .await?;
         let day = |day: i64| u32::try_from(day).unwrap_or_default();
-        let index = |index: i64| u64::try_from(index).ok();
         let mut days = Self::default();
-        for (first, last, least, greatest, has_unsealed, today) in rows {
-            days.today = u32::try_from(today).unwrap_or_default();
-            days.spans.push(Span {
-                first: day(first),
-                last: day(last),
-                indexes: least.and_then(index).zip(greatest.and_then(index)),
-                has_unsealed,
-            });
+        for row in rows {
+            days.today = day(row.try_get(2)?);
+            let mut span = Span {
+                first: day(row.try_get(0)?),
+                last: day(row.try_get(1)?),
+                has_unsealed: row.try_get(3)?,
+                entries: [None; Table::ALL.len()],
+            };
+            for (at, entries) in span.entries.iter_mut().enumerate() {
+                let (least, greatest): (Option<i64>, Option<i64>) =
+                    (row.try_get(4 + 2 * at)?, row.try_get(5 + 2 * at)?);
+                let index = |index: i64| u64::try_from(index).ok();
+                let end = greatest.and_then(index).map(|greatest| greatest + 1);
+                *entries = least.and_then(index).zip(end);
+            }
+            days.spans.push(span);
         }
         Ok(days)
     }
 
     /// Returns the days that are over, from one on, ascending.
     pub(super) fn finished(&self, since: u32) -> Vec<u32> {
-        let mut days: Vec<u32> = self
-            .spans
-            .iter()
-            .flat_map(|span| span.first.max(since)..=span.last.min(self.today.saturating_sub(1)))
+        let Some(yesterday) = self.today.checked_sub(1) else {
+            return Vec::new();
+        };
+        let spans = self.spans.iter();
+        let days: BTreeSet<u32> = spans
+            .flat_map(|span| span.first.max(since)..=span.last.min(yesterday))
             .collect();
-        days.sort_unstable();
-        days.dedup();
-        days
+        days.into_iter().collect()
     }
 
     fn over(&self, day: u32) -> impl Iterator<Item = &Span> {
@@ -92,13 +113,18 @@ impl Days {
         self.over(day).any(|span| span.has_unsealed)
     }
 
-    /// Returns the least place in the log of a day's batches, and the one after the greatest.
-    pub(super) fn entries(&self, day: u32) -> Option<(u64, u64)> {
-        let indexes = self.over(day).filter_map(|span| span.indexes);
-        let (least, greatest) =
-            indexes.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))?;
-        Some((least, greatest + 1))
+    /// Returns the least place in the log of the batches that may have rows of a day of a table, and the one after the greatest.
+    pub(super) fn entries(&self, of: DayOf) -> Option<(u64, u64)> {
+        let table = Table::ALL.iter().position(|table| *table == of.table)?;
+        self.over(of.day)
+            .filter_map(|span| span.entries[table])
+            .reduce(union)
     }
+}
+
+/// Returns the range that has both.
+pub(super) fn union(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0.min(other.0), one.1.max(other.1))
 }
 
 /// Verifies a checkpoint.

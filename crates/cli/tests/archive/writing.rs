@@ -139,6 +139,43 @@ fn erasure_that_no_event_tells_of_proves_no_row() {
     assert!(!setting.folder().exists());
 }
 
+#[test]
+fn batches_whose_other_rows_were_removed_are_proven() {
+    let setting = Setting::start();
+    setting.fill("2026-01-31 23:59:55", 100);
+    setting.fill("2026-01-31 23:59:58", 31);
+    setting.seal();
+    setting.postgres.psql("SELECT audit.remove_partition(name || '_2026_01', '60 days') FROM unnest(audit.record_tables()) AS name");
+    setting.seal();
+    let told = setting.archive();
+    assert_eq!(told.len(), TABLES.len());
+    assert!(
+        told.iter().all(|set| set["day"] == "2026-02-01"),
+        "{told:?}"
+    );
+    let rows: u64 = told.iter().map(|set| set["rows"].as_u64().unwrap()).sum();
+    assert_eq!(setting.verify(&[]).assert_clean(), rows);
+}
+
+#[test]
+fn table_without_rows_of_a_day_keeps_nobody_reading_it() {
+    let setting = Setting::start();
+    // No row of a dead letter, and none of activities.
+    setting.fill(&format!("{DAY} 12:00"), 2);
+    setting.seal();
+    let told = setting.archive();
+    let kinds: Vec<&str> = told
+        .iter()
+        .map(|set| set["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["prompt_runs", "events"]);
+    // What is archived is not looked into again, whatever became of it.
+    setting.postgres.psql(&format!(
+        "{TRIGGERS_OFF}; UPDATE audit.events SET input_summary = 'another'"
+    ));
+    assert_eq!(setting.archive(), Vec::<Value>::new());
+}
+
 impl Setting {
     fn erase(&self, tenant: &str) {
         let words = [
