@@ -14,9 +14,14 @@ import pathlib
 import re
 import subprocess
 import sys
+import urllib.parse
 
-# scripts/archive-bucket has checks/s3 in PYTHONPATH.
+import pg8000.dbapi
+
+# scripts/archive-bucket has checks/archive and checks/s3 in PYTHONPATH.
+import engines
 import seaweed
+from faults import Network
 from seaweed import PATIENCE, ROOT, identity, refused
 
 FOLDER, PROGRAM, WEED, *OBJECTS = sys.argv[1:]
@@ -34,14 +39,28 @@ def say(text):
     print(f"archive: {text}", file=sys.stderr, flush=True)
 
 
+def execute(statement):
+    """Runs statements in the database; returns the rows of one."""
+    place = urllib.parse.urlsplit(DATABASE)
+    connection = pg8000.dbapi.connect(user=place.username, host=place.hostname, port=place.port, database=place.path[1:])
+    connection.autocommit = True
+    try:
+        found = connection.execute_simple(statement)
+        return [tuple(row) for row in found.rows or []]
+    finally:
+        connection.close()
+
+
 def program(server, *arguments, key=ARCHIVER, expect=0, **more):
-    """Runs the program to its end; returns what it printed."""
-    variables = seaweed.environment(server.endpoint, key) | {"AUDIT_DATABASE_URL": DATABASE} | more
+    """Runs the program to its end; returns what it printed. With `expect=None`, also how it ended."""
+    endpoint = server if isinstance(server, str) else server.endpoint
+    variables = seaweed.environment(endpoint, key) | {"AUDIT_DATABASE_URL": DATABASE} | more
     done = subprocess.run([PROGRAM, *map(str, arguments)], env=variables, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == expect, f"{arguments} ended with {done.returncode}: {done.stdout}{done.stderr}"
+    assert expect in (None, done.returncode), f"{arguments} ended with {done.returncode}: {done.stdout}{done.stderr}"
     for secret in [variables["AWS_SECRET_ACCESS_KEY"], variables["AWS_ACCESS_KEY_ID"]]:
         assert secret not in done.stdout + done.stderr, "credentials were printed"
-    return done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    return text if expect is not None else (done.returncode, text)
 
 
 def main():
@@ -57,6 +76,14 @@ def main():
         retention_is_extended(server, s3)
         legal_holds_follow_the_trail(server, s3)
         doctor_says_how_the_bucket_is_locked(server, s3)
+        vkey = fill(server)
+        nothing_is_archived_without_a_lock(server, s3)
+        archive_is_locked_and_verified(server, s3, vkey)
+        three_engines_read_what_postgres_has(server, s3)
+        locked_objects_stay(server, s3, vkey)
+        own_retention_is_that_of_each_object(server, s3)
+        network_that_loses_answers_doubles_nothing(server, s3, vkey)
+        byte_that_was_changed_on_the_disk_is_named(server, s3, vkey)
     finally:
         server.stop()
     say("what is archived in a bucket is locked, read and verified.")
@@ -78,6 +105,159 @@ def make_buckets(s3):
 def objects_are_created_locked_and_listed(server):
     say("objects are created once, locked from the first moment, and listed")
     subprocess.run(OBJECTS, env=seaweed.environment(server.endpoint, ROOT) | {"BUCKET": "archive"}, check=True)
+
+
+# ---- the archive
+
+PLACE = "s3://archive/trail"
+
+
+def archive(server, place, *more, **options):
+    return program(server, "archive", "--copy", "--key", FOLDER / "key", "--to", place, *more, **options)
+
+
+def verify(server, place, vkey, **options):
+    return program(server, "archive", "verify", place, "--key", vkey, **options)
+
+
+def fill(server):
+    """Seals days of the past with values that go wrong where somebody was careless; returns the log's verifier key."""
+    execute(pathlib.Path("crates/cli/tests/archive/fill.sql").read_text())
+    for at, rows in [("2026-03-14 10:00+00", 4000), ("2026-03-15 23:59+00", 1000)]:
+        execute(f"CALL fill('{at}', {rows})")
+    vkey = program(server, "key", "new", "--name", "example.com/trail", FOLDER / "key").strip()
+    program(server, "seal", "--once", "--key", FOLDER / "key")
+    return vkey
+
+
+def nothing_is_archived_without_a_lock(server, s3):
+    say("nothing is archived in a bucket without a lock, unless somebody says so")
+    recorded = "SELECT count(*) FROM audit.events WHERE action_type = 'audit.read'"
+    before = execute(recorded)
+    for place, expected in [("s3://unlocked", "has no Object Lock"), ("s3://no-default", "has Object Lock, and no default")]:
+        text = archive(server, f"{place}/trail", expect=2)
+        assert expected in text and "--unlocked" in text, text
+        bucket = place.removeprefix("s3://")
+        assert "Contents" not in s3.list_objects_v2(Bucket=bucket, Prefix="trail/"), place
+    text = archive(server, "s3://unlocked/trail", "--retain-until", day(9), "--unlocked", expect=2)
+    assert "has no Object Lock" in text, text
+    assert "is a folder" in archive(server, FOLDER / "archive", "--retain-until", day(9), expect=2)
+    assert execute(recorded) == before, "what was refused was recorded as read"
+    archive(server, "s3://unlocked/trail", "--unlocked", "--kind", "events")
+    assert "Contents" in s3.list_objects_v2(Bucket="unlocked", Prefix="trail/")
+    assert "mode GOVERNANCE" in archive(server, "s3://governed/trail", "--kind", "events")
+
+
+def archive_is_locked_and_verified(server, s3, vkey):
+    say("an archive in a bucket is locked and verified, and archived once")
+    archive(server, PLACE)
+    assert "nothing was changed" in verify(server, PLACE, vkey)
+    there = versions(s3, "archive", "trail/")
+    assert len(there) >= 24 and len({key for key, _ in there}) == len(there), there
+    assert {retained(s3, "archive", *version)[0] for version in there} == {"COMPLIANCE"}
+    archive(server, PLACE)
+    assert versions(s3, "archive", "trail/") == there
+
+
+def three_engines_read_what_postgres_has(server, s3):
+    say("three engines read in each column what Postgres has")
+    folder = FOLDER / "downloaded"
+    for key, _ in versions(s3, "archive", "trail/"):
+        path = folder / key.removeprefix("trail/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file("archive", key, str(path))
+    engines.read(execute, folder, server.endpoint, ROOT, say)
+
+
+def locked_objects_stay(server, s3, vkey):
+    say("whoever has all rights removes, replaces and shortens nothing")
+    archive(server, "s3://archive/attacked")
+    there = versions(s3, "archive", "attacked/")
+    for key, version in there:
+        attempt = {"Bucket": "archive", "Key": key, "VersionId": version}
+        _, until = retained(s3, "archive", key, version)
+        assert refused(s3.delete_object, **attempt) == "AccessDenied", key
+        assert refused(s3.delete_object, **attempt, BypassGovernanceRetention=True) == "AccessDenied", key
+        for mode, ends in [("COMPLIANCE", until - datetime.timedelta(hours=1)), ("GOVERNANCE", until + datetime.timedelta(days=9))]:
+            retention = {"Mode": mode, "RetainUntilDate": ends}
+            refused(s3.put_object_retention, **attempt, Retention=retention, BypassGovernanceRetention=True)
+        assert refused(s3.put_object, Bucket="archive", Key=key, Body=b"forged", IfNoneMatch="*") == "PreconditionFailed"
+        assert retained(s3, "archive", key, version) == ("COMPLIANCE", until)
+    assert refused(s3.delete_bucket, Bucket="archive") in ("BucketNotEmpty", "AccessDenied")
+    assert "nothing was changed" in verify(server, "s3://archive/attacked", vkey)
+    # What is put over an object is named, and what was there is beneath it.
+    key, version = next(pair for pair in there if pair[0].endswith(".parquet"))
+    content = s3.get_object(Bucket="archive", Key=key, VersionId=version)["Body"].read()
+    s3.put_object(Bucket="archive", Key=key, Body=content[:-1] + b"x")
+    assert key.removeprefix("attacked/") in verify(server, "s3://archive/attacked", vkey, expect=1)
+    assert s3.get_object(Bucket="archive", Key=key, VersionId=version)["Body"].read() == content
+    other = next(key for key, _ in there if key.endswith(".batches"))
+    s3.delete_object(Bucket="archive", Key=other)
+    assert other.removeprefix("attacked/") in verify(server, "s3://archive/attacked", vkey, expect=1)
+
+
+def own_retention_is_that_of_each_object(server, s3):
+    say("--retain-until is the retention of each object, unless the bucket's is longer")
+    archive(server, "s3://archive/retained", "--kind", "events", "--retain-until", day(40))
+    there = versions(s3, "archive", "retained/")
+    assert there and {retained(s3, "archive", *version) for version in there} == {("COMPLIANCE", at(40))}
+    archive(server, "s3://no-default/retained", "--kind", "events", "--retain-until", day(40))
+    there = versions(s3, "no-default", "retained/")
+    assert there and {retained(s3, "no-default", *version) for version in there} == {("COMPLIANCE", at(40))}
+    soon = (NOW + datetime.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    archive(server, "s3://archive/default", "--kind", "events", "--retain-until", soon)
+    there = versions(s3, "archive", "default/")
+    assert there and all(retained(s3, "archive", *version)[1] > NOW + datetime.timedelta(hours=23) for version in there)
+
+
+def network_that_loses_answers_doubles_nothing(server, s3, vkey):
+    say("a network that loses answers, cuts uploads and is slow costs time, and nothing else")
+    expected = {key.removeprefix("trail/") for key, _ in versions(s3, "archive", "trail/")}
+    faults, runs = {}, 0
+    for seed in range(6):
+        network = Network(server.s3_port, seed)
+        place = f"s3://archive/network-{seed}"
+        for _ in range(20):
+            runs += 1
+            code, text = archive(network.endpoint, place, expect=None)
+            if code == 0:
+                break
+            assert code == 2 and place in text, text
+        else:
+            raise AssertionError(f"the archive was not whole after 20 runs: {text}")
+        network.server.shutdown()
+        for fault, count in network.faults.items():
+            faults[fault] = faults.get(fault, 0) + count
+        there = [key.removeprefix(f"network-{seed}/") for key, _ in versions(s3, "archive", f"network-{seed}/")]
+        assert len(there) == len(set(there)), "an object is there twice"
+        assert set(there) == expected
+        assert "nothing was changed" in verify(server, place, vkey)
+    say(f"6 archives in {runs} runs: {faults}")
+    assert all(faults.values()), faults
+
+
+def byte_that_was_changed_on_the_disk_is_named(server, s3, vkey):
+    say("a byte that was changed on the server's disk is named")
+    key = max((key for key, _ in versions(s3, "archive", "trail/") if key.endswith(".parquet")),
+              key=lambda key: s3.head_object(Bucket="archive", Key=key)["ContentLength"])
+    content = s3.get_object(Bucket="archive", Key=key)["Body"].read()
+    middle = content[len(content) // 2:][:200]
+    server.stop()
+    changed = 0
+    for path in server.data.rglob("*.dat"):
+        stored = bytearray(path.read_bytes())
+        # The same rows are there in other archives as well.
+        position = stored.find(middle)
+        while position >= 0:
+            stored[position + 100] ^= 1
+            changed += 1
+            position = stored.find(middle, position + 1)
+        path.write_bytes(stored)
+    assert changed, "the object is not on the disk"
+    server.start()
+    text = verify(server, PLACE, vkey, expect=None)
+    assert text[0] != 0 and key.removeprefix("trail/") in text[1], text
+    say(text[1].strip().splitlines()[0])
 
 
 # ---- locks

@@ -16,8 +16,7 @@ mod manifest;
 mod names;
 #[allow(
     dead_code,
-    clippy::unused_async,
-    reason = "a bucket is asked asynchronously, and for ranges by whoever looks for one record in an archive"
+    reason = "ranges are for whoever looks for one record in an archive"
 )]
 mod noting;
 mod place;
