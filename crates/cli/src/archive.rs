@@ -195,7 +195,6 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         },
         signed: checkpoint,
         unrecorded: None,
-        written: Vec::new(),
         told: Vec::new(),
         is_json: arguments.json,
         has_findings: false,
@@ -263,8 +262,6 @@ struct Run<'a> {
     signed: Signed,
     /// What is recorded of erasures and removals and no event tells of, once it was looked for.
     unrecorded: Option<Vec<Finding>>,
-    /// What was written of a day.
-    written: Vec<Manifest>,
     /// What `--json` prints.
     told: Vec<Value>,
     is_json: bool,
@@ -285,9 +282,6 @@ impl Run<'_> {
         begin(connection, None).await.map_err(failed)?;
         let ended = self.sets(connection, day, within, &mut states).await;
         let is_over = connection.execute("ROLLBACK").await;
-        for manifest in std::mem::take(&mut self.written) {
-            note_in_trail(&manifest);
-        }
         let findings = ended?;
         is_over.map_err(failed)?;
         if !findings.is_empty() {
@@ -400,7 +394,6 @@ impl Run<'_> {
                 state.set += 1;
                 state.from = chunk.entries.end;
                 self.tell_set(&manifest);
-                self.written.push(*manifest);
             }
         }
         Ok(Vec::new())

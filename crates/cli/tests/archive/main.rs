@@ -8,6 +8,7 @@
 
 mod changes;
 mod kills;
+mod moves;
 mod removal;
 mod writing;
 

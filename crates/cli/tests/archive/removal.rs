@@ -12,7 +12,7 @@ const MONTH_BEFORE: &str = "2026-02-27";
 
 impl Setting {
     /// Like `start`, with a login that archives and removes.
-    fn with_keeper() -> Self {
+    pub(super) fn with_keeper() -> Self {
         let setting = Self::start();
         setting
             .postgres
@@ -76,7 +76,7 @@ impl Setting {
             .collect()
     }
 
-    fn verify_database(&self) {
+    pub(super) fn verify_database(&self) {
         let output = program(&self.login("auditor"))
             .args(["verify", "--key", &self.vkey])
             .output()
