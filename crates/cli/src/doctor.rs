@@ -117,6 +117,7 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
         Some(path) => accepted::read(path)?,
         None => Vec::new(),
     };
+    crate::lacking::archive()?;
     let mut connection = database.connect().await?;
     let failed = |source| Error::Look {
         database: database.name(),

@@ -54,3 +54,13 @@ pub(crate) fn bucket(place: &str) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Returns an error if an archive is to be looked at, and the program has no archives.
+pub(crate) fn archive() -> Result<(), Error> {
+    let is_named = || std::env::var_os("AUDIT_ARCHIVE").is_some_and(|place| !place.is_empty());
+    if cfg!(not(feature = "archive")) && is_named() {
+        let what = "AUDIT_ARCHIVE names an archive, which cannot be looked at";
+        return Err(Error::Lacking(what, FULL));
+    }
+    Ok(())
+}
