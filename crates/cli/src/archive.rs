@@ -2,7 +2,10 @@
 //!
 //! What is written of a day of a table is a *set* ([`set`]): files of rows ([`table_file`]), the batches that prove them
 //! ([`batch_list`]) and a signed manifest ([`manifest`]). Rows that come later for the day are another set, so that nothing
-//! is ever written again. Which sets are to be written follows from what the place has and what the log says ([`plan`]).
+//! is ever written again. Which sets are to be written follows from what the place has and what the log says ([`plan`]). Each manifest
+//! is recorded in the trail ([`noting`]), and what is in the archive may be removed from the database ([`remove`]).
+//!
+//! What is there is verified whole ([`verify`], [`set_reader`]), or looked through for a request ([`story`], [`finder`]).
 
 mod batch_list;
 mod check;
@@ -14,10 +17,6 @@ mod holds;
 mod log_cover;
 mod manifest;
 mod names;
-#[allow(
-    dead_code,
-    reason = "ranges are for whoever looks for one record in an archive"
-)]
 mod noting;
 mod place;
 mod plan;
@@ -95,6 +94,7 @@ pub(crate) enum ArchiveCommand {
 
 /// Arguments of `archive` itself.
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an argument")]
 pub(crate) struct CopyArguments {
     /// The folder, or the bucket `s3://BUCKET/PREFIX`. Nothing in it is ever overwritten.
     #[arg(long, value_name = "PLACE", required = true, value_parser = NonEmptyStringValueParser::new())]
@@ -416,9 +416,11 @@ impl Run<'_> {
         };
         let width = Terminal::of_stdout().width;
         let is_json = self.is_json;
-        let told = |partition: &Partition| match is_json {
-            true => Ok(()),
-            false => retain::print(&retain::line(partition, 0, arguments.yes, width)),
+        let told = |partition: &Partition| {
+            if is_json {
+                return Ok(());
+            }
+            retain::print(&retain::line(partition, 0, arguments.yes, width))
         };
         let partitions = removal.run(connection, told).await?;
         let is_left = |partition: &Partition| !partition.obstacles.is_empty();

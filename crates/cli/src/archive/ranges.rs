@@ -61,12 +61,11 @@ impl Object {
         if from < end {
             return self.fetch(from, to);
         }
-        let bytes = match self.end.get() {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = self.fetch(end, self.length)?;
-                self.end.get_or_init(|| bytes)
-            }
+        let bytes = if let Some(bytes) = self.end.get() {
+            bytes
+        } else {
+            let bytes = self.fetch(end, self.length)?;
+            self.end.get_or_init(|| bytes)
         };
         let at = |place: u64| usize::try_from(place - end).unwrap_or(usize::MAX);
         Ok(bytes.slice(at(from)..at(to)))

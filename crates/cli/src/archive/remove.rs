@@ -136,7 +136,7 @@ async fn read(
     let (mut batches, mut rows, mut manifests) = (Batches::default(), 0, Vec::new());
     for day in from..to {
         let of = DayOf { table, day };
-        let mut of_day = Vec::new();
+        let mut of_day: Vec<OfBatch> = Vec::new();
         for (name, _) in place.list(&of.folder()).await? {
             let Some(object) = Object::parse(&name).filter(|object| object.part == Part::Manifest)
             else {
@@ -173,13 +173,16 @@ async fn read(
     }))
 }
 
+/// A row: its batch, by writer and first seq; its place in the batch's tree, among those of its day; and its hash.
+type OfBatch = ((Uuid, i64), (i64, Uuid), Hash);
+
 /// The rows of a partition by their batches, each hashed in the order of its tree.
 #[derive(Default)]
 struct Batches(BTreeMap<(Uuid, i64), (Sha256, u64)>);
 
 impl Batches {
     /// Adds the rows of the next day, by batch and seq.
-    fn add(&mut self, rows: &[((Uuid, i64), (i64, Uuid), Hash)]) {
+    fn add(&mut self, rows: &[OfBatch]) {
         for (batch, _, leaf) in rows {
             let (hash, count) = self.0.entry(*batch).or_default();
             hash.update(leaf);
