@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{
     BloomFilterPosition, EnabledStatistics, WriterProperties, WriterPropertiesPtr,
@@ -206,7 +206,21 @@ fn properties(table: Table) -> WriterProperties {
         nulls_first: true,
     };
     let request = ColumnPath::from("request_id");
-    WriterProperties::builder()
+    let mut builder = WriterProperties::builder();
+    for column in columns(table) {
+        // What differs from row to row would fill a dictionary first.
+        let encoding = match column.name {
+            "id" => Encoding::DELTA_BYTE_ARRAY,
+            "salt" => Encoding::DELTA_LENGTH_BYTE_ARRAY,
+            _ if column.ty == Type::Time => Encoding::DELTA_BINARY_PACKED,
+            _ => continue,
+        };
+        let path = ColumnPath::from(column.name);
+        builder = builder
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path, encoding);
+    }
+    builder
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("tracing-audit ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_key_value_metadata(Some(vec![version]))
