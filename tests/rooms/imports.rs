@@ -173,6 +173,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "database",
             "https",
             "ledger",
+            "record",
             "seal",
             "sink",
             "stats",

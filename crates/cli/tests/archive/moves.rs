@@ -27,7 +27,7 @@ fn each_is_shown_once(setting: &Setting, requests: &BTreeSet<String>, all: &BTre
     let mut shown = BTreeSet::new();
     for request in requests {
         // Fails if one is there twice.
-        let (records, _) = setting.show(&mut program(&setting.login("auditor")), request);
+        let (records, _) = setting.show(&mut program(&setting.login("auditor")), request, &[]);
         for record in records.values() {
             let text = |name: &str| record[name].as_str().unwrap();
             let record = format!("{} {}", text("kind"), text("id"));

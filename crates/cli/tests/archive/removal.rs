@@ -48,9 +48,12 @@ impl Setting {
         &self,
         command: &mut Command,
         request: &str,
+        more: &[&str],
     ) -> (BTreeMap<String, Value>, usize) {
         let output = command
-            .args(["show", request, "--json", "--key", &self.vkey, "--archive"])
+            .args(["show", request, "--json", "--key", &self.vkey])
+            .args(more)
+            .arg("--archive")
             .arg(self.folder())
             .output()
             .unwrap();
@@ -100,11 +103,7 @@ fn what_was_archived_is_removed_and_the_event_names_its_manifests() {
     assert_eq!(setting.of_database("request 2"), before);
     let removed = setting.remove(0);
     assert_eq!(removed.len(), 8, "{removed:?}");
-    assert!(
-        removed
-            .iter()
-            .all(|partition| partition["removed"] == true)
-    );
+    assert!(removed.iter().all(|partition| partition["removed"] == true));
     for partition in &removed {
         let text = |name: &str| partition[name].as_str().unwrap();
         let told = setting.postgres.psql(&format!(

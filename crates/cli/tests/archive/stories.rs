@@ -32,31 +32,31 @@ fn story_is_shown_once_with_what_is_in_both_and_then_from_files_alone() {
     setting.archive();
     // While both have them, each is shown once, from the database.
     let auditor = || program(&setting.login("auditor"));
-    let (both, archived) = setting.show(&mut auditor(), "request 2");
+    let (both, archived) = setting.show(&mut auditor(), "request 2", &[]);
     assert_eq!((&both, archived), (&before, 0));
     setting.remove(0);
-    let (after, archived) = setting.show(&mut auditor(), "request 2");
+    let (after, archived) = setting.show(&mut auditor(), "request 2", &[]);
     assert_eq!((&after, archived), (&before, before.len()));
     // The database is gone.
-    let (alone, _) = setting.show(&mut without_database(), "request 2");
+    let (alone, _) = setting.show(&mut without_database(), "request 2", &[]);
     assert_eq!(alone, before);
     // One record by its id.
     let id = before.keys().next().unwrap();
-    let (one, _) = setting.show(&mut without_database(), id);
+    let (one, _) = setting.show(&mut without_database(), id, &[]);
     assert_eq!(one.values().collect::<Vec<_>>(), [&before[id]]);
     // Those of a tenant, by its key; and of a day.
-    let tenant = setting.postgres.psql("SELECT audit.tenant_uuid('tenant 1')");
+    let tenant = setting
+        .postgres
+        .psql("SELECT audit.tenant_uuid('tenant 1')");
     let of_tenant = before.iter();
     let of_tenant = of_tenant.filter(|(_, record)| record["tenant_id"] == tenant.trim());
     let of_tenant = of_tenant.map(|(id, record)| (id.clone(), record.clone()));
-    let (shown, _) = setting.show(
-        without_database().args(["--url="]),
-        "request 2",
-    );
+    let tenant = ["--tenant", "tenant 1"];
+    let (shown, _) = setting.show(&mut without_database(), "request 2", &tenant);
     assert_eq!(shown, of_tenant.collect());
     assert!(!shown.is_empty() && shown.len() < before.len());
     let day = ["--since", DAY, "--until", DAY];
-    let (of_day, _) = setting.show(without_database().arg("show").args(day), "request 2");
+    let (of_day, _) = setting.show(&mut without_database(), "request 2", &day);
     assert!(!of_day.is_empty() && of_day.len() < before.len());
 }
 
