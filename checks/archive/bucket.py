@@ -20,6 +20,7 @@ import pg8000.dbapi
 
 # scripts/archive-bucket has checks/archive and checks/s3 in PYTHONPATH.
 import engines
+import moves
 import seaweed
 from faults import Network
 from seaweed import PATIENCE, ROOT, identity, refused
@@ -83,6 +84,7 @@ def main():
         locked_objects_stay(server, s3, vkey)
         own_retention_is_that_of_each_object(server, s3)
         network_that_loses_answers_doubles_nothing(server, s3, vkey)
+        records_are_in_one_place_whatever_is_killed(server, vkey)
         byte_that_was_changed_on_the_disk_is_named(server, s3, vkey)
     finally:
         server.stop()
@@ -214,7 +216,8 @@ def network_that_loses_answers_doubles_nothing(server, s3, vkey):
     say("a network that loses answers, cuts uploads and is slow costs time, and nothing else")
     expected = {key.removeprefix("trail/") for key, _ in versions(s3, "archive", "trail/")}
     faults, runs = {}, 0
-    for seed in range(6):
+    networks = int(os.environ.get("ARCHIVE_NETWORKS", "6"))
+    for seed in range(networks):
         network = Network(server.s3_port, seed)
         place = f"s3://archive/network-{seed}"
         for _ in range(20):
@@ -232,8 +235,16 @@ def network_that_loses_answers_doubles_nothing(server, s3, vkey):
         assert len(there) == len(set(there)), "an object is there twice"
         assert set(there) == expected
         assert "nothing was changed" in verify(server, place, vkey)
-    say(f"6 archives in {runs} runs: {faults}")
+    say(f"{networks} archives in {runs} runs: {faults}")
     assert all(faults.values()), faults
+
+
+def records_are_in_one_place_whatever_is_killed(server, vkey):
+    say("each record is in the database or the bucket, whatever is killed")
+    variables = seaweed.environment(server.endpoint, ARCHIVER) | {"AUDIT_DATABASE_URL": DATABASE}
+    move = moves.Move(server, PROGRAM, variables, execute, FOLDER / "key", vkey)
+    killed = moves.records_are_in_one_place(move)
+    say(f"{sum(killed.values())} kills: {killed}")
 
 
 def byte_that_was_changed_on_the_disk_is_named(server, s3, vkey):

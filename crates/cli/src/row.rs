@@ -211,6 +211,7 @@ impl Row {
     }
 
     /// Takes the application's own key for the tenant.
+    #[cfg(feature = "archive")]
     pub(crate) fn set_tenant_key(&mut self, key: Option<String>) {
         self.tenant_key = key;
     }

@@ -17,7 +17,9 @@ use crate::outline::Outline;
 use crate::pages::{Extent, Pages};
 use crate::record::{LONG, Writer};
 use crate::retain::print;
-use crate::row::{ArchivedStory, RecordId, Row};
+#[cfg(not(feature = "archive"))]
+use crate::row::ArchivedStory;
+use crate::row::{RecordId, Row};
 use crate::text::{Terminal, escape_line, paragraph};
 use crate::tree;
 
@@ -55,7 +57,10 @@ pub(crate) async fn run(database: Option<&Database>, arguments: &Show) -> Result
                 .map_err(failed)?;
         }
     }
-    let found = archived(arguments).await?;
+    #[cfg(feature = "archive")]
+    let found = arguments.archive.story(request, tenant).await?;
+    #[cfg(not(feature = "archive"))]
+    let found = ArchivedStory::default();
     is_request |= found.is_request;
     let mut story = Story {
         archived: outline.add_archived(found.rows),
@@ -81,18 +86,6 @@ pub(crate) async fn run(database: Option<&Database>, arguments: &Show) -> Result
     } else {
         print_story(source.as_mut(), &mut story, arguments).await
     }
-}
-
-/// Returns what an archive has, if one is named.
-#[cfg(feature = "archive")]
-async fn archived(arguments: &Show) -> Result<ArchivedStory, Error> {
-    let tenant = arguments.reading.tenant.as_deref();
-    arguments.archive.story(&arguments.request_id, tenant).await
-}
-
-#[cfg(not(feature = "archive"))]
-async fn archived(_arguments: &Show) -> Result<ArchivedStory, Error> {
-    Ok(ArchivedStory::default())
 }
 
 /// Prints the records as a tree.

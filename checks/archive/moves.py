@@ -1,0 +1,107 @@
+"""Moves a trail from the database into a bucket while the program, the server of S3 and Postgres are killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import seaweed
+
+# How often something is killed.
+ROUNDS = int(os.environ.get("ARCHIVE_KILL_ROUNDS", "6"))
+PLACE = "s3://archive/moved"
+REQUESTS = [f"request {number}" for number in range(8)]
+
+
+class Move:
+    """What is asked for: the server of S3, the program, the database, and the log's keys."""
+
+    def __init__(self, server, binary, variables, execute, key, vkey):
+        self.server, self.binary, self.variables, self.execute, self.key, self.vkey = server, binary, variables, execute, key, vkey
+        self.random = random.Random()
+        self.killed = {"program": 0, "storage": 0, "database": 0}
+
+    def command(self):
+        return [self.binary, "archive", "--after", "90 days", "--yes", "--key", self.key, "--to", PLACE]
+
+    def show(self, request):
+        """The ids of a request's records, by their kinds; each once."""
+        arguments = ["show", request, "--json", "--key", self.vkey, "--archive", PLACE]
+
+        def ask():
+            done = subprocess.run(
+                [self.binary, *arguments], env=self.variables, capture_output=True, text=True, timeout=seaweed.PATIENCE
+            )
+            # A server that has just been started does not have all of its volumes yet.
+            return None if " answered 500 " in done.stderr else done
+
+        done = seaweed.wait_until("the server of S3 has its objects", ask)
+        assert done.returncode == 0, f"{request}: {done.returncode}: {done.stderr}"
+        shown = [(record["kind"], record["id"]) for record in json.loads(done.stdout)]
+        assert len(shown) == len(set(shown)), f"a record of {request} is shown twice"
+        return set(shown)
+
+    def expect_all(self, all_records):
+        for request in REQUESTS:
+            shown = self.show(request)
+            assert shown == all_records[request], f"{request}: {all_records[request] ^ shown} are lost, or more than there were"
+
+    def kill_something(self, running):
+        victim = self.random.choice(list(self.killed))
+        self.killed[victim] += 1
+        if victim == "program":
+            running.kill()
+        elif victim == "storage":
+            self.server.stop()
+            time.sleep(self.random.random() / 2)
+            self.server.start()
+        else:
+            backends = self.execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            # All sessions end, and the server reads its log again.
+            for (pid,) in backends[:1]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            seaweed.wait_until("Postgres answers", self.is_up)
+        running.wait()
+
+    def is_up(self):
+        try:
+            return self.execute("SELECT 1")
+        except Exception:  # whatever pg8000 says of a server that recovers
+            return None
+
+
+def records_are_in_one_place(move):
+    for at in ["2026-01-05 12:00+00", "2026-01-31 23:59:58+00", "2026-02-20 08:00+00"]:
+        move.execute(f"CALL fill('{at}', 300)")
+    # What other checks have held.
+    move.execute("SELECT audit.lift_hold(h.id, 'over') FROM audit.legal_holds h WHERE h.id NOT IN (SELECT hold_id FROM audit.legal_hold_lifts)")
+    subprocess.run([move.binary, "seal", "--once", "--key", move.key], env=move.variables, check=True, capture_output=True)
+    tables = [("query_run", "query_runs"), ("prompt_run", "prompt_runs"), ("event", "events"), ("event", "activities")]
+    every = " UNION ALL ".join(f"SELECT '{kind}', id::text, request_id FROM audit.{table}" for kind, table in tables)
+    all_records = {request: set() for request in REQUESTS}
+    for kind, record, request in move.execute(every):
+        if request in all_records:
+            all_records[request].add((kind, record))
+    assert all(len(records) > 8 for records in all_records.values()), all_records
+    for _ in range(ROUNDS):
+        running = subprocess.Popen(move.command(), env=move.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(move.random.random() * 3)
+        move.kill_something(running)
+        move.expect_all(all_records)
+    done = subprocess.run(move.command(), env=move.variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    move.expect_all(all_records)
+    left = move.execute("SELECT count(*) FROM audit.query_runs WHERE started_at < '2026-04-01Z'")
+    assert left == [(0,)], left
+    subprocess.run([move.binary, "seal", "--once", "--key", move.key], env=move.variables, check=True, capture_output=True)
+    for command in [["verify", "--key", move.vkey], ["archive", "verify", PLACE, "--key", move.vkey]]:
+        done = subprocess.run([move.binary, *command], env=move.variables, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return move.killed
