@@ -4,10 +4,14 @@
 //! of its own version.
 
 pub use crate::database::{Servers, Unreachable, UrlError};
-pub use crate::record::coerce::tenant_uuid;
 pub use crate::stats::{Exposition, MetricType};
 pub use crate::vocabulary::Table;
 use crate::vocabulary::{Field, FieldType};
+
+/// Computes the tenant id of a key that is not a UUID, as `audit.tenant_uuid` does.
+pub fn tenant_uuid(key: &str) -> uuid::Uuid {
+    crate::record::coerce::tenant_uuid(key)
+}
 
 impl Table {
     /// Returns the table of this name.

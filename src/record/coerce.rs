@@ -339,7 +339,7 @@ pub(super) fn tenant(value: Value<'_>) -> Tenant<'_> {
 
 /// Computes the tenant id of a key that is not a UUID: the `UUIDv8` (RFC 9562, section 5.8) of
 /// `sha256("tenant:" || key)`. The SQL function `audit.tenant_uuid` computes the same.
-pub fn tenant_uuid(key: &str) -> Uuid {
+pub(crate) fn tenant_uuid(key: &str) -> Uuid {
     let hash = Sha256::new()
         .chain_update("tenant:")
         .chain_update(key.as_bytes())
