@@ -22,6 +22,7 @@ mod place;
 mod plan;
 mod ranges;
 mod remove;
+mod restore;
 mod rows;
 mod set;
 mod set_reader;
@@ -90,6 +91,7 @@ pub(crate) enum ArchiveCommand {
     Verify(verify::VerifyArchive),
     Extend(extend::Extend),
     Holds(holds::Holds),
+    Restore(restore::Restore),
 }
 
 /// Arguments of `archive` itself.
@@ -145,7 +147,7 @@ pub(crate) fn run_without_database(arguments: &Archive) -> Option<Result<ExitCod
     match arguments.command.as_ref()? {
         ArchiveCommand::Verify(arguments) => Some(verify::run(arguments)),
         ArchiveCommand::Extend(arguments) => Some(extend::run(arguments)),
-        ArchiveCommand::Holds(_) => None,
+        ArchiveCommand::Holds(_) | ArchiveCommand::Restore(_) => None,
     }
 }
 
@@ -154,6 +156,10 @@ pub(crate) fn run(database: &Database, arguments: &Archive) -> Result<ExitCode, 
     runtime()?.block_on(async {
         match &arguments.command {
             Some(ArchiveCommand::Holds(arguments)) => holds::run(database, arguments).await,
+            Some(ArchiveCommand::Restore(arguments)) => {
+                restore::run(database, arguments).await?;
+                Ok(ExitCode::SUCCESS)
+            }
             _ => copy(database, &arguments.copy).await,
         }
     })

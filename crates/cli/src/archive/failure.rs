@@ -45,6 +45,12 @@ pub(crate) enum ArchiveError {
     },
     #[error("the manifest for {of}: {source}")]
     Manifest { of: String, source: NoteError },
+    #[error("--month: {0} is no month: write it as 2026-09")]
+    NoMonth(String),
+    #[error(
+        "the schema audit_restored is another login's, who could change what is restored: restore as that login, or have it removed"
+    )]
+    OthersSchema,
     #[error("{0} is not signed by one of the keys that were given: nothing of it is shown")]
     NotSigned(String),
     #[error("{object} cannot be read: {why}")]

@@ -139,6 +139,64 @@ pub(super) fn pick(
     Ok(picked)
 }
 
+/// Reads the rows of a file one after the other, as Postgres sends them.
+pub(super) struct ImageReader {
+    file: SerializedFileReader<Bytes>,
+    layout: Layout,
+    /// The next group of rows.
+    group: usize,
+    columns: Vec<Column>,
+    /// How many rows are decoded, and which of them is next.
+    rows: usize,
+    row: usize,
+}
+
+impl ImageReader {
+    pub(super) fn new(table: Table, bytes: Vec<u8>) -> Result<Self, RowsError> {
+        let file = SerializedFileReader::new(Bytes::from(bytes))?;
+        let layout = Layout::of(table, file.metadata().file_metadata().schema_descr())?;
+        Ok(Self {
+            file,
+            layout,
+            group: 0,
+            columns: Vec::new(),
+            rows: 0,
+            row: 0,
+        })
+    }
+
+    /// Appends the images of the next row's columns, in the order of the ledger. Returns whether there was one.
+    pub(super) fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, RowsError> {
+        while self.row == self.rows {
+            (self.row, self.rows) = (0, 0);
+            let mut counts = self.columns.iter_mut().map(|column| column.fill(AT_ONCE));
+            if let Some(rows) = counts.next() {
+                self.rows = rows?;
+                for count in counts {
+                    if count? != self.rows {
+                        return Err(RowsError::Length);
+                    }
+                }
+            }
+            if self.rows == 0 {
+                if self.group == self.file.num_row_groups() {
+                    return Ok(false);
+                }
+                let group = self.file.get_row_group(self.group)?;
+                self.group += 1;
+                let columns = self.layout.wanted.iter();
+                let columns = columns.map(|wanted| Column::new(&*group, *wanted));
+                self.columns = columns.collect::<Result<_, _>>()?;
+            }
+        }
+        for column in &mut self.columns {
+            column.push_image(self.row, out)?;
+        }
+        self.row += 1;
+        Ok(true)
+    }
+}
+
 /// Reads all rows of a file of a table, in their order.
 pub(crate) fn read(table: Table, bytes: Vec<u8>) -> Result<Vec<ReadRow>, RowsError> {
     let file = SerializedFileReader::new(Bytes::from(bytes))?;

@@ -221,7 +221,7 @@ impl<'a> SetReader<'a> {
 }
 
 /// Returns the bytes if they are those that a manifest has.
-fn expect(name: String, bytes: Vec<u8>, content: Content) -> Result<Vec<u8>, Found> {
+pub(super) fn expect(name: String, bytes: Vec<u8>, content: Content) -> Result<Vec<u8>, Found> {
     let sha256: [u8; 32] = Sha256::digest(&bytes).into();
     if sha256 == content.sha256 {
         return Ok(bytes);

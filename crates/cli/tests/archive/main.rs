@@ -10,6 +10,7 @@ mod changes;
 mod kills;
 mod moves;
 mod removal;
+mod restoring;
 mod stories;
 mod writing;
 
