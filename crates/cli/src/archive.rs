@@ -5,7 +5,7 @@
 //! is ever written again. Which sets are to be written follows from what the place has and what the log says ([`plan`]). Each manifest
 //! is recorded in the trail ([`noting`]), and what is in the archive may be removed from the database ([`remove`]).
 //!
-//! What is there is verified whole ([`verify`], [`set_reader`]), or looked through for a request ([`story`], [`finder`]).
+//! What is there is verified whole ([`verify`], [`set_reader`]), or looked through for a request ([`story`], [`finder`], [`look`]).
 
 mod batch_list;
 mod check;
@@ -15,6 +15,7 @@ mod failure;
 mod finder;
 mod holds;
 mod log_cover;
+mod look;
 mod manifest;
 mod names;
 mod noting;

@@ -12,30 +12,18 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parquet::file::properties::ReaderProperties;
-use parquet::file::reader::FileReader as _;
-use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
-use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::key::Vkey;
 
 use super::failure::ArchiveError;
+use super::look::{Wanted, look};
 use super::manifest::{self, Manifest};
 use super::names::{DayOf, Object, Part, date_text};
 use super::place::Place;
 use super::ranges::Ranges;
-use super::rows::{self, Layout, Picked, RowsError};
+use super::rows::Picked;
 use crate::error::Error;
-
-/// What is looked for.
-#[derive(Clone, Debug)]
-pub(crate) enum Wanted {
-    /// The records of a request.
-    Request(String),
-    /// A record.
-    Record(Uuid),
-}
 
 /// A record that was found.
 #[derive(Debug)]
@@ -95,8 +83,9 @@ pub(crate) async fn find(
             found.files += 1;
             let name = signed.of.name(signed.set, Part::File(file.number));
             let ranges = Ranges::new(place, name.clone(), file.content.bytes, &read);
-            let (table, wanted) = (signed.of.table, wanted.clone());
-            let picked = tokio::task::spawn_blocking(move || look(table, ranges, &wanted)).await;
+            let (table, wanted, rows) = (signed.of.table, wanted.clone(), file.rows);
+            let looking = move || look(table, ranges, &wanted, rows);
+            let picked = tokio::task::spawn_blocking(looking).await;
             let picked = super::set_reader::joined(picked).map_err(|why| ArchiveError::Broken {
                 object: name,
                 why: why.to_string(),
@@ -153,48 +142,4 @@ fn prefixes(table: Table, days: &RangeInclusive<u32>) -> Vec<String> {
         return months;
     }
     days.clone().map(|day| of_day(day).folder()).collect()
-}
-
-/// Looks into a file.
-fn look(table: Table, ranges: Ranges, wanted: &Wanted) -> Result<Vec<Picked>, RowsError> {
-    let properties = ReaderProperties::builder().set_read_bloom_filter(true);
-    let options = ReadOptionsBuilder::new()
-        .with_page_index()
-        .with_reader_properties(properties.build())
-        .build();
-    let file = SerializedFileReader::new_with_options(ranges, options)?;
-    let layout = Layout::of(table, file.metadata().file_metadata().schema_descr())?;
-    let (column, value) = match wanted {
-        Wanted::Request(id) => ("request_id", id.clone()),
-        Wanted::Record(id) => ("id", id.to_string()),
-    };
-    let at = layout.position(column)?;
-    let mut found = Vec::new();
-    for number in 0..file.num_row_groups() {
-        let may_have = file
-            .metadata()
-            .row_group(number)
-            .column(at)
-            .statistics()
-            .is_none_or(|all| {
-                let value = value.as_bytes();
-                all.min_bytes_opt().is_none_or(|least| least <= value)
-                    && all.max_bytes_opt().is_none_or(|greatest| greatest >= value)
-            });
-        if !may_have {
-            continue;
-        }
-        let group = file.get_row_group(number)?;
-        let is_ruled_out = group
-            .get_column_bloom_filter(at)
-            .is_some_and(|filter| !filter.check(&value.as_str()));
-        if is_ruled_out {
-            continue;
-        }
-        let places = rows::matching(&*group, &layout, column, value.as_bytes())?;
-        if !places.is_empty() {
-            found.extend(rows::pick(&*group, &layout, &places)?);
-        }
-    }
-    Ok(found)
 }

@@ -16,7 +16,7 @@ use tracing_audit::__program::ledger::tree::Hash;
 use super::manifest;
 use super::names::{DayOf, Object, Part, day_of_date};
 use super::place::Place;
-use super::set_reader::SetReader;
+use super::set_reader::{Keep, SetReader};
 use crate::database::{Database, begin_change};
 use crate::error::Error;
 use crate::retain::{self, Partition, refusal};
@@ -145,7 +145,7 @@ async fn read(
             let Some(bytes) = place.get(&name, manifest::MOST_BYTES as u64).await? else {
                 continue;
             };
-            let set = reader.read_set(object, true).await?;
+            let set = reader.read_set(object, Keep::Rows).await?;
             if let Some(finding) = set.findings.first() {
                 return Ok(Err(format!("the archive is not whole: {finding}")));
             }

@@ -40,8 +40,12 @@ pub(crate) enum RowsError {
     NoColumn(&'static str),
     #[error("a value of {0} is not written as one")]
     Value(&'static str),
-    #[error("its columns have different numbers of rows")]
+    #[error("its columns have different numbers of rows, or other than its manifest says")]
     Length,
+    #[error("it is not written as Parquet is")]
+    Misread,
+    #[error("it says that it has more of the request than a file of an archive can have")]
+    TooMuch,
 }
 
 /// Where the columns of a table are in a file: those of the ledger, in its order.
@@ -86,11 +90,12 @@ pub(super) fn matching(
     text: &[u8],
 ) -> Result<Vec<usize>, RowsError> {
     let mut column = Column::new(group, layout.column(column)?)?;
+    let all = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
     let (mut found, mut at) = (Vec::new(), 0);
-    loop {
-        let rows = column.fill(AT_ONCE)?;
+    while at < all {
+        let rows = column.fill(AT_ONCE.min(all - at))?;
         if rows == 0 {
-            return Ok(found);
+            return Err(RowsError::Length);
         }
         let Values::Bytes(_, values) = &column.values else {
             return Err(RowsError::NoColumn(column.name));
@@ -103,16 +108,19 @@ pub(super) fn matching(
         }
         at += rows;
     }
+    Ok(found)
 }
 
 /// A row's values as Postgres sends them, in the order of [`COLUMNS`]; `None` for NULL and for columns of other tables.
 pub(super) type Picked = [Option<Vec<u8>>; COLUMNS.len()];
 
-/// Reads these rows of a group, ascending. Of each column the pages in which they are.
+/// Reads these rows of a group, ascending. Of each column the pages in which they are. `left` is how many bytes they may have,
+/// and becomes what is left of it.
 pub(super) fn pick(
     group: &dyn RowGroupReader,
     layout: &Layout,
     rows: &[usize],
+    left: &mut usize,
 ) -> Result<Vec<Picked>, RowsError> {
     let mut picked: Vec<Picked> = rows
         .iter()
@@ -133,6 +141,8 @@ pub(super) fn pick(
             at = row + 1;
             image.clear();
             column.push_image(0, &mut image)?;
+            let taken = image.len() - 4;
+            *left = left.checked_sub(taken).ok_or(RowsError::TooMuch)?;
             values[place] = (image[..4] != [0xff; 4]).then(|| image[4..].to_vec());
         }
     }
@@ -198,8 +208,8 @@ impl ImageReader {
 }
 
 /// Reads all rows of a file of a table, in their order.
-pub(crate) fn read(table: Table, bytes: Vec<u8>) -> Result<Vec<ReadRow>, RowsError> {
-    let file = SerializedFileReader::new(Bytes::from(bytes))?;
+pub(crate) fn read(table: Table, bytes: Bytes) -> Result<Vec<ReadRow>, RowsError> {
+    let file = SerializedFileReader::new(bytes)?;
     let schema = file.metadata().file_metadata().schema_descr();
     let mut wanted = Layout::of(table, schema)?.wanted;
     let hash = schema.columns().iter();

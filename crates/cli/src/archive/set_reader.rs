@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
+use hyper::body::Bytes;
 use sha2::{Digest as _, Sha256};
 use sqlx::types::Uuid;
 use tokio::sync::Semaphore;
@@ -13,11 +14,22 @@ use tracing_audit::__program::ledger::key::Vkey;
 
 use super::batch_list::BatchList;
 use super::check::{Check, Found, FoundKind};
+use super::look::{Wanted, look};
 use super::manifest::{self, Content, Manifest, ManifestError};
 use super::names::{Object, Part};
 use super::place::Place;
-use super::rows::{self, ReadRow};
+use super::rows::{self, Picked, ReadRow};
 use crate::error::Error;
+
+/// What is kept of a set besides what is found to be wrong with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keep<'a> {
+    Nothing,
+    /// What its rows are.
+    Rows,
+    /// These records, whole.
+    Records(&'a Wanted),
+}
 
 /// A set that was read.
 #[derive(Debug)]
@@ -26,6 +38,8 @@ pub(crate) struct ReadSet {
     pub(crate) manifest: Option<Manifest>,
     /// The rows, by tenant and id, if they were asked for.
     pub(crate) rows: Vec<ReadRow>,
+    /// The records, if some were asked for.
+    pub(crate) records: Vec<Picked>,
     /// The batches of the rows: the writer of each, its first and its last seq.
     batches: Vec<(Uuid, i64, i64)>,
     /// How many rows are of batches that were sealed without a root: the manifest alone proves them.
@@ -46,6 +60,9 @@ impl ReadSet {
         (writer == row.writer && row.seq <= last_seq).then_some(first_seq)
     }
 }
+
+/// The rows of a file, and records of it.
+type OfFile = (Vec<ReadRow>, Vec<Picked>);
 
 /// How sets are read.
 pub(crate) struct SetReader<'a> {
@@ -71,13 +88,14 @@ impl<'a> SetReader<'a> {
     pub(crate) async fn read_set(
         &self,
         manifest: Object,
-        are_rows_kept: bool,
+        keep: Keep<'_>,
     ) -> Result<ReadSet, Error> {
         let name = manifest.name();
         let sizes = self.place.list(&manifest.of.folder()).await?;
         let mut set = ReadSet {
             manifest: None,
             rows: Vec::new(),
+            records: Vec::new(),
             batches: Vec::new(),
             without_root: 0,
             findings: Vec::new(),
@@ -104,7 +122,7 @@ impl<'a> SetReader<'a> {
         match Manifest::verify(&bytes, self.keys) {
             Ok(read) if (read.of, read.set) == (manifest.of, manifest.set) => {
                 set.manifest = Some(read.clone());
-                self.contents(&read, are_rows_kept, &mut set).await?;
+                self.contents(&read, keep, &mut set).await?;
             }
             Ok(_) => invalid(ManifestError::Elsewhere.to_string()),
             Err(error) => invalid(error.to_string()),
@@ -115,7 +133,7 @@ impl<'a> SetReader<'a> {
     async fn contents(
         &self,
         manifest: &Manifest,
-        are_rows_kept: bool,
+        keep: Keep<'_>,
         set: &mut ReadSet,
     ) -> Result<(), Error> {
         let name = manifest.of.name(manifest.set, Part::Batches);
@@ -134,14 +152,15 @@ impl<'a> SetReader<'a> {
         set.batches = check.as_ref().map(Check::spans).unwrap_or_default();
         let sizes = std::mem::take(&mut set.sizes);
         let mut files = stream::iter(&manifest.files)
-            .map(|file| self.file(&sizes, manifest, file))
+            .map(|file| self.file(&sizes, manifest, file, keep))
             .buffered(self.jobs);
         while let Some(read) = files.next().await {
             let (number, read) = read?;
             match (read, &mut check) {
-                (Ok(rows), Some(check)) => {
+                (Ok((rows, records)), Some(check)) => {
                     check.file(number, &rows);
-                    if are_rows_kept {
+                    set.records.extend(records);
+                    if matches!(keep, Keep::Rows) {
                         set.rows.extend(rows);
                     }
                 }
@@ -167,13 +186,14 @@ impl<'a> SetReader<'a> {
         Ok(())
     }
 
-    /// Reads a file, and decodes it.
+    /// Reads a file, and decodes it. Records are taken out of the bytes that were verified.
     async fn file(
         &self,
         sizes: &HashMap<String, u64>,
         manifest: &Manifest,
         file: &manifest::File,
-    ) -> Result<(u32, Result<Vec<ReadRow>, Found>), Error> {
+        keep: Keep<'_>,
+    ) -> Result<(u32, Result<OfFile, Found>), Error> {
         let name = manifest.of.name(manifest.set, Part::File(file.number));
         let table = manifest.of.table;
         let _turn = self.turns.acquire().await;
@@ -181,11 +201,17 @@ impl<'a> SetReader<'a> {
             Ok(bytes) => bytes,
             Err(found) => return Ok((file.number, Err(found))),
         };
-        let content = file.content;
+        let (content, count) = (file.content, file.rows);
+        let wanted = match keep {
+            Keep::Records(wanted) => Some(wanted.clone()),
+            Keep::Nothing | Keep::Rows => None,
+        };
         let decoded = spawn_blocking(move || {
-            let bytes = expect(name.clone(), bytes, content)?;
-            rows::read(table, bytes)
-                .map_err(|error| Found::new(FoundKind::FileBroken, name, error.to_string()))
+            let bytes = Bytes::from(expect(name.clone(), bytes, content)?);
+            let records = wanted.map(|wanted| look(table, bytes.clone(), &wanted, count));
+            let read = rows::read(table, bytes)
+                .and_then(|rows| Ok((rows, records.transpose()?.unwrap_or_default())));
+            read.map_err(|error| Found::new(FoundKind::FileBroken, name, error.to_string()))
         });
         Ok((file.number, joined(decoded.await)))
     }

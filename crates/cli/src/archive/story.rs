@@ -1,6 +1,6 @@
 //! `show --archive`: the records of a request that an archive has.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::tenant_uuid;
 
 use super::failure::ArchiveError;
-use super::finder::{self, Archived, Wanted};
-use super::names::{Object, day_of_date};
+use super::finder::{self, Archived};
+use super::look::Wanted;
+use super::names::day_of_date;
 use super::place::Place;
-use super::set_reader::SetReader;
+use super::set_reader::{Keep, SetReader};
 use crate::error::Error;
 use crate::export::columns::{PARENT_ID, TENANT_ID};
 use crate::export::html;
@@ -68,18 +69,24 @@ impl InArchive {
         let keys = read_keys(&self.key)?;
         let place = Arc::new(Place::of(place)?);
         let id: Option<Uuid> = request.parse().ok();
-        let wanted = Wanted::Request(request.to_owned());
+        let mut wanted = Wanted::Request(request.to_owned());
         let mut found = finder::find(&place, &keys, &wanted, self.days(id)?).await?;
         let is_request = !found.records.is_empty();
         if let (Some(id), false) = (id, is_request) {
-            found = finder::find(&place, &keys, &Wanted::Record(id), self.days(None)?).await?;
+            wanted = Wanted::Record(id);
+            found = finder::find(&place, &keys, &wanted, self.days(None)?).await?;
         }
-        let tenant = tenant.map(|tenant| tenant.parse().unwrap_or_else(|_| tenant_uuid(tenant)));
+        let said = if self.verify {
+            found.records = prove(&place, &keys, &wanted, found.records).await?;
+            "proven by the log's signed checkpoint"
+        } else {
+            "whose manifest is signed; --verify proves it"
+        };
+        let tenant = tenant.map(tenant_of);
         found.records.retain(|archived| {
             let of = archived.values[TENANT_ID].as_deref();
             tenant.is_none_or(|tenant| of == Some(tenant.as_bytes().as_slice()))
         });
-        let said = self.said(&place, &keys, &found.records).await?;
         let rows = found.records.iter().map(|archived| {
             let (mut row, parent) = row_of(archived);
             row.archived = Some(row::Archived {
@@ -112,28 +119,50 @@ impl InArchive {
         }
         Ok(from.unwrap_or(0)..=to.unwrap_or(u32::MAX))
     }
+}
 
-    /// Returns what is known of the sets that have these records; verifies them, if that is asked for.
-    async fn said(
-        &self,
-        place: &Place,
-        keys: &[Vkey],
-        records: &[Archived],
-    ) -> Result<String, Error> {
-        if !self.verify {
-            return Ok(String::from("whose manifest is signed; --verify proves it"));
-        }
-        let sets: BTreeSet<String> = records.iter().map(|found| found.manifest.name()).collect();
-        let reader = SetReader::new(place, keys, JOBS);
-        for manifest in sets.iter().filter_map(|name| Object::parse(name)) {
-            let set = reader.read_set(manifest, false).await?;
-            if let Some(finding) = set.findings.first() {
-                let finding = finding.to_string();
-                return Err(ArchiveError::NotProven { finding }.into());
-            }
-        }
-        Ok(String::from("proven by the log's signed checkpoint"))
+/// Verifies the sets that have these records. Returns the records as they are in what was verified: what was read before may
+/// have been something else.
+async fn prove(
+    place: &Place,
+    keys: &[Vkey],
+    wanted: &Wanted,
+    records: Vec<Archived>,
+) -> Result<Vec<Archived>, Error> {
+    let mut sets: BTreeMap<String, Vec<Archived>> = BTreeMap::new();
+    for found in records {
+        sets.entry(found.manifest.name()).or_default().push(found);
     }
+    let reader = SetReader::new(place, keys, JOBS);
+    let mut proven = Vec::new();
+    for (name, records) in sets {
+        let Some(manifest) = records.first().map(|found| found.manifest) else {
+            continue;
+        };
+        let set = reader.read_set(manifest, Keep::Records(wanted)).await?;
+        if let Some(finding) = set.findings.first() {
+            let finding = finding.to_string();
+            return Err(ArchiveError::NotProven { finding }.into());
+        }
+        let before = records.iter().map(|found| &found.values);
+        if !before.eq(&set.records) {
+            let finding = format!("{name}: its files were something else a moment before");
+            return Err(ArchiveError::NotProven { finding }.into());
+        }
+        proven.extend(set.records.into_iter().map(|values| Archived {
+            table: manifest.of.table,
+            values,
+            manifest,
+        }));
+    }
+    Ok(proven)
+}
+
+/// Returns the tenant of a key, as `audit.tenant_uuid` computes it.
+fn tenant_of(key: &str) -> Uuid {
+    let is_plain = matches!(key.len(), 32 | 36);
+    let id = key.parse().ok().filter(|_| is_plain);
+    id.unwrap_or_else(|| tenant_uuid(key))
 }
 
 /// Returns the row of a record, and its parent.
@@ -155,6 +184,23 @@ fn row_of(archived: &Archived) -> (Row, Option<Uuid>) {
                 _ => None,
             });
     // A program may have put a field of that name into the metadata.
-    row.set_tenant_key(key.filter(|key| tenant.is_none_or(|tenant| tenant == tenant_uuid(key))));
+    row.set_tenant_key(key.filter(|key| tenant.is_none_or(|tenant| tenant == tenant_of(key))));
     (row, record.uuid(PARENT_ID))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenant_of_a_key_is_the_one_of_the_database() {
+        let id = "0192c8a0-1111-7abc-8def-0123456789ab";
+        let plain = id.replace('-', "");
+        for key in [id, &id.to_uppercase(), &plain] {
+            assert_eq!(tenant_of(key).to_string(), id, "{key}");
+        }
+        for key in [&format!("{{{id}}}"), &format!("urn:uuid:{id}"), "acme", ""] {
+            assert_eq!(tenant_of(key), tenant_uuid(key), "{key}");
+        }
+    }
 }

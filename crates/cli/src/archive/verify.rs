@@ -16,7 +16,7 @@ use super::check::{Found, FoundKind};
 use super::names::{DayOf, Object, Part};
 use super::place::Place;
 use super::plan::Objects;
-use super::set_reader::{ReadSet, SetReader};
+use super::set_reader::{Keep, ReadSet, SetReader};
 use crate::error::Error;
 use crate::text::{escape_json, escape_line};
 use crate::verify::published::read_keys;
@@ -116,7 +116,9 @@ async fn verify(arguments: &VerifyArchive, place: &Place, keys: &[Vkey]) -> Resu
     let mut read = stream::iter(wanted)
         .map(async |(folder, of, set, objects)| {
             let part = Part::Manifest;
-            let read = reader.read_set(Object { of, set, part }, false).await;
+            let read = reader
+                .read_set(Object { of, set, part }, Keep::Nothing)
+                .await;
             (folder, of, set, objects, read)
         })
         .buffered(arguments.jobs.into());

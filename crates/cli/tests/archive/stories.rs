@@ -1,5 +1,7 @@
 //! The story of a request, out of the archive.
 
+use std::io::Write as _;
+
 use super::*;
 
 fn without_database() -> Command {
@@ -107,4 +109,58 @@ fn story_is_proven_from_files_and_key_or_not_shown() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert_eq!(output.stdout, b"[]\n");
+}
+
+/// Returns a file of Parquet with bytes between its pages and its footer, so that it is so long.
+fn padded(file: &[u8], length: usize) -> Vec<u8> {
+    let footer = u32::from_le_bytes(file[file.len() - 8..][..4].try_into().unwrap());
+    let (pages, footer) = file.split_at(file.len() - 8 - footer as usize);
+    let between = vec![0; length - file.len()];
+    [pages, &between, footer].concat()
+}
+
+#[test]
+fn story_that_was_something_else_when_it_was_found_is_not_proven() {
+    let setting = Setting::with_keeper();
+    setting.fill(&format!("{DAY} 12:00"), 50);
+    // As many rows of the same requests, which say less.
+    setting.postgres.psql("CREATE OR REPLACE FUNCTION hostile(n bigint) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'forged' $$");
+    setting.fill(&format!("{NEXT_DAY} 12:00"), 50);
+    setting.seal();
+    setting.archive();
+    let file = |day: &str| {
+        let folder = setting.folder().join(day_folder("activities", day));
+        folder.join("0001-00000.parquet")
+    };
+    let (true_file, other) = (
+        fs::read(file(DAY)).unwrap(),
+        fs::read(file(NEXT_DAY)).unwrap(),
+    );
+    fs::write(file(DAY), padded(&other, true_file.len())).unwrap();
+    // What is read next waits until the file is again what it was.
+    let folder = setting.folder().join(day_folder("events", DAY));
+    let manifest = folder.join("_0001.manifest");
+    let (kept, pipe) = (folder.join(".new-kept"), setting.scratch.0.join("pipe"));
+    fs::rename(&manifest, &kept).unwrap();
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    fs::rename(&pipe, &manifest).unwrap();
+    let showing = without_database()
+        .args(["show", "request 2", "--json", "--verify", "--since", DAY])
+        .args(["--until", DAY, "--key", &setting.vkey, "--archive"])
+        .arg(setting.folder())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut waiting = fs::OpenOptions::new().write(true).open(&manifest).unwrap();
+    fs::write(file(DAY), &true_file).unwrap();
+    fs::rename(&kept, &manifest).unwrap();
+    waiting.write_all(&fs::read(&manifest).unwrap()).unwrap();
+    drop(waiting);
+    let output = showing.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{said}{}", stderr(&output));
+    assert!(!said.contains("forged"), "{said}");
+    assert!(stderr(&output).contains("were something else a moment before"));
 }
