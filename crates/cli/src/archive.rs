@@ -193,6 +193,9 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
     };
     let tables: Vec<Table> = Table::ALL.into_iter().filter(is_wanted).collect();
     let sets = Sets::list(&place, &tables).await?;
+    if sets.is_empty() {
+        noting::expect_some(database, &mut connection, &place, &tables).await?;
+    }
     let mut run = Run {
         writer: Writer {
             database,

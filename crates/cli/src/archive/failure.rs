@@ -11,6 +11,12 @@ use super::manifest::ManifestError;
 pub(crate) enum ArchiveError {
     #[error("{0} is no day: write it as 2026-09-14")]
     NoDay(String),
+    #[error("--since is a day after --until")]
+    NoDays,
+    #[error(
+        "{place} has nothing of an archive, and the trail knows of {known} manifests there: is it mounted? If all of it was removed on purpose, archive to another place"
+    )]
+    Emptied { place: String, known: usize },
     #[error("{place}: {object} is there and is not what this would write: {advice}")]
     Differs {
         place: String,

@@ -8,16 +8,56 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::key::Vkey;
 
 use super::failure::ArchiveError;
-use super::manifest::{self, Manifest};
 use super::names::{Object, Part, date_text};
 use super::place::Place;
-use crate::database::{Database, begin_change};
+use super::plan::read_manifest;
+use crate::database::{Database, begin, begin_change};
 use crate::error::Error;
 
 /// The manifests that are recorded of a place.
-const KNOWN: &str = "SELECT parent, day::text, number FROM audit.archives WHERE place = $1";
+const KNOWN: &str =
+    "SELECT parent, to_char(day, 'YYYY-MM-DD'), number FROM audit.archives WHERE place = $1";
 
 const RECORD: &str = "SELECT audit.record_archive($1, $2, $3::text::date, $4, $5, $6)";
+
+/// A manifest that is recorded: its table, day and number.
+type Recorded = (String, String, i32);
+
+async fn known(
+    database: &Database,
+    connection: &mut PgConnection,
+    place: &Place,
+) -> Result<Vec<Recorded>, Error> {
+    let failed = |source| database.read_error(source);
+    let (mut transaction, _) = begin(connection, None).await.map_err(failed)?;
+    let known = sqlx::query_as(KNOWN)
+        .bind(place.name())
+        .persistent(false)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    transaction.rollback().await.map_err(failed)?;
+    Ok(known)
+}
+
+/// Fails if a place that has nothing of these tables once had manifests of them: a disk that is not mounted would get an archive of
+/// its own, which is out of sight once it is.
+pub(super) async fn expect_some(
+    database: &Database,
+    connection: &mut PgConnection,
+    place: &Place,
+    tables: &[Table],
+) -> Result<(), Error> {
+    let known = known(database, connection, place).await?.into_iter();
+    let is_meant = |(kind, ..): &Recorded| tables.iter().any(|table| table.name() == kind);
+    match known.filter(is_meant).count() {
+        0 => Ok(()),
+        known => {
+            let place = place.name();
+            Err(ArchiveError::Emptied { place, known }.into())
+        }
+    }
+}
 
 /// Records the manifests of these tables that are not recorded yet, also those of a run that was interrupted.
 pub(super) async fn note(
@@ -28,13 +68,10 @@ pub(super) async fn note(
     keys: &[Vkey],
 ) -> Result<(), Error> {
     let name = place.name();
-    let known: Vec<(String, String, i32)> = sqlx::query_as(KNOWN)
-        .bind(&name)
-        .persistent(false)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(|source| database.read_error(source))?;
-    let known: HashSet<_> = known.into_iter().collect();
+    let known: HashSet<_> = known(database, connection, place)
+        .await?
+        .into_iter()
+        .collect();
     for table in tables {
         for (object, _) in place.list(&format!("kind={}/", table.name())).await? {
             let Some(manifest) = Object::parse(&object).filter(|it| it.part == Part::Manifest)
@@ -46,18 +83,7 @@ pub(super) async fn note(
             if known.contains(&(table.name().to_owned(), day.clone(), number)) {
                 continue;
             }
-            let most = manifest::MOST_BYTES as u64;
-            let Some(bytes) = place.get(&object, most).await? else {
-                continue;
-            };
-            let signed = Manifest::verify(&bytes, keys).map_err(|source| {
-                let place = name.clone();
-                ArchiveError::NoManifest {
-                    place,
-                    object,
-                    source,
-                }
-            })?;
+            let (signed, bytes) = read_manifest(place, manifest.of, manifest.set, keys).await?;
             let failed = |source| database.change_error("record what was archived", source);
             let mut transaction = begin_change(connection).await.map_err(failed)?;
             sqlx::query(RECORD)

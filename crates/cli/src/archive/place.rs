@@ -48,6 +48,14 @@ impl Place {
         }
     }
 
+    /// Fails where the place itself is away: that is something else than to have no objects. A bucket says it to whoever lists it.
+    pub(crate) fn expect(&self) -> Result<(), Error> {
+        match self {
+            Self::Bucket(_) => Ok(()),
+            Self::Folder(folder) => folder.expect(),
+        }
+    }
+
     /// Creates an object that is not there yet; it is durable when this returns.
     pub(crate) async fn create(&self, name: &str, content: &[u8]) -> Result<Created, Error> {
         match self {
@@ -80,6 +88,7 @@ impl Place {
             Self::Folder(folder) => folder.list(prefix),
         }
     }
+
     /// Returns the bucket, and the mode in which its objects are retained; an error if they cannot be.
     pub(crate) async fn lockable(&self) -> Result<(&seal::Bucket, Mode), Error> {
         let place = self.name();

@@ -191,6 +191,11 @@ impl Sets {
         Ok(sets)
     }
 
+    /// Whether the place has nothing of these tables.
+    pub(super) fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
     fn add(&mut self, object: Object) {
         let of = (object.of.table.name(), object.of.day);
         let objects = self
@@ -235,7 +240,7 @@ impl Sets {
             }
         }
         if state.set > 1 {
-            let manifest = read_manifest(place, of, state.set - 1, keys).await?;
+            let (manifest, _) = read_manifest(place, of, state.set - 1, keys).await?;
             state.from = manifest.entries.end;
         }
         if last == Some(false) {
@@ -254,20 +259,21 @@ impl Sets {
     }
 }
 
-/// Reads a manifest that is there, and that one of these keys has signed.
-async fn read_manifest(
+/// Reads a manifest that is there, and that one of these keys has signed. Also returns its bytes.
+pub(super) async fn read_manifest(
     place: &Place,
     of: DayOf,
     set: u32,
     keys: &[Vkey],
-) -> Result<Manifest, Error> {
+) -> Result<(Manifest, Vec<u8>), Error> {
     let name = of.name(set, Part::Manifest);
     let bytes = place.get(&name, manifest::MOST_BYTES as u64).await?;
     let gone = || ArchiveError::Gone {
         place: place.name(),
         object: name.clone(),
     };
-    let manifest = Manifest::verify(&bytes.ok_or_else(gone)?, keys);
+    let bytes = bytes.ok_or_else(gone)?;
+    let manifest = Manifest::verify(&bytes, keys);
     let manifest = manifest.and_then(|manifest| {
         if (manifest.of, manifest.set) == (of, set) {
             Ok(manifest)
@@ -275,11 +281,12 @@ async fn read_manifest(
             Err(manifest::ManifestError::Elsewhere)
         }
     });
-    Ok(manifest.map_err(|source| ArchiveError::NoManifest {
+    let manifest = manifest.map_err(|source| ArchiveError::NoManifest {
         place: place.name(),
         object: name.clone(),
         source,
-    })?)
+    })?;
+    Ok((manifest, bytes))
 }
 
 /// Reads the list of the batches of a set that is not whole yet.

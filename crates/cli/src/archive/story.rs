@@ -68,6 +68,7 @@ impl InArchive {
         };
         let keys = read_keys(&self.key)?;
         let place = Arc::new(Place::of(place)?);
+        place.expect()?;
         let id: Option<Uuid> = request.parse().ok();
         let mut wanted = Wanted::Request(request.to_owned());
         let mut found = finder::find(&place, &keys, &wanted, self.days(id)?).await?;
@@ -112,6 +113,9 @@ impl InArchive {
             None => Ok(None),
         };
         let (from, to) = (day(&self.since)?, day(&self.until)?);
+        if from.zip(to).is_some_and(|(from, to)| from > to) {
+            return Err(ArchiveError::NoDays.into());
+        }
         let is_timed = from.is_none() && to.is_none();
         if let Some(id) = id.filter(|id| is_timed && id.get_version_num() == 7) {
             let day = day_of(id.as_u128());

@@ -8,6 +8,7 @@
 
 mod changes;
 mod kills;
+mod later;
 mod moves;
 mod removal;
 mod restoring;

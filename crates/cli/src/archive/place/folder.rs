@@ -24,10 +24,18 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(super) fn new(path: &str) -> Self {
+        let root = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
         Self {
-            // The same folder has one name, wherever the program is started.
-            root: std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)),
+            // The same folder has one name, wherever the program is started, and with or without a slash at its end.
+            root: root.components().collect(),
         }
+    }
+
+    /// Fails where there is no such folder.
+    pub(super) fn expect(&self) -> Result<(), Error> {
+        fs::read_dir(&self.root)
+            .map(drop)
+            .map_err(reading(&self.root))
     }
 
     pub(super) fn name(&self) -> String {
