@@ -4,7 +4,8 @@
 //! the ledger has. A hash over these rows goes to `audit.remove_archived_partition`, which compares it with one over the
 //! partition's rows, behind the lock under which it removes them. A record that came in between is not removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
@@ -17,12 +18,17 @@ use super::manifest;
 use super::names::{DayOf, Object, Part, day_of_date};
 use super::place::Place;
 use super::set_reader::{Keep, SetReader};
-use crate::database::{Database, begin_change};
+use crate::database::{Database, begin, begin_change};
 use crate::error::Error;
 use crate::retain::{self, Partition, refusal};
 
 const REMOVE: &str =
     "SELECT audit.remove_archived_partition($1, $2::text::interval, $3, $4, $5)::text";
+
+/// Of which of these batches rows of a table were removed, with the partition that they were in.
+const REMOVED: &str = "
+    SELECT r.writer_id, r.batch, r.partition FROM unnest($2::uuid[], $3::bigint[]) AS u (writer_id, batch)
+    JOIN audit.removals r ON r.writer_id = u.writer_id AND r.batch = u.batch WHERE r.parent = $1";
 
 /// How many files are read at once.
 const JOBS: usize = 2;
@@ -79,7 +85,7 @@ impl Removal<'_> {
         connection: &mut PgConnection,
         partition: &Partition,
     ) -> Result<Result<String, String>, Error> {
-        let read = match read(self.place, self.keys, partition).await? {
+        let read = match self.read(connection, partition).await? {
             Ok(read) => read,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -90,6 +96,71 @@ impl Removal<'_> {
                 None => Err(self.failed("remove a partition", error)),
             },
         }
+    }
+
+    /// Reads all that the archive has of a partition, but for what was removed before: records that came later are in a new
+    /// partition of the same days. `Err` says why it does not count.
+    async fn read(
+        &self,
+        connection: &mut PgConnection,
+        partition: &Partition,
+    ) -> Result<Result<Read, String>, Error> {
+        let (place, keys) = (self.place, self.keys);
+        let day = |time: &str| day_of_date(time.get(..10).unwrap_or_default());
+        let span = Table::of_name(&partition.parent)
+            .zip(day(&partition.begins))
+            .zip(day(&partition.ends));
+        let Some(((table, from), to)) = span else {
+            return Ok(Err(String::from("its days cannot be read")));
+        };
+        let reader = SetReader::new(place, keys, JOBS);
+        let (mut batches, mut rows, mut manifests) = (Batches::default(), 0, Vec::new());
+        for day in from..to {
+            let of = DayOf { table, day };
+            let mut of_day: Vec<OfBatch> = Vec::new();
+            for (name, _) in place.list(&of.folder()).await? {
+                let Some(object) =
+                    Object::parse(&name).filter(|object| object.part == Part::Manifest)
+                else {
+                    continue;
+                };
+                let Some(bytes) = place.get(&name, manifest::MOST_BYTES as u64).await? else {
+                    continue;
+                };
+                let set = reader.read_set(object, Keep::Rows).await?;
+                if let Some(finding) = set.findings.first() {
+                    return Ok(Err(format!("the archive is not whole: {finding}")));
+                }
+                manifests.push(Sha256::digest(&bytes).to_vec());
+                for row in &set.rows {
+                    let Some(batch) = set.batch_of(row) else {
+                        return Ok(Err(format!("{name} has a row of no batch")));
+                    };
+                    of_day.push(((row.writer, batch), (row.seq, row.id), row.leaf));
+                }
+            }
+            of_day.sort_unstable();
+            let removed = removed(connection, partition, day, &of_day).await;
+            let removed = removed.map_err(|source| self.database.read_error(source))?;
+            of_day.retain(|(batch, ..)| !removed.contains(batch));
+            rows += of_day.len() as u64;
+            batches.add(&of_day);
+        }
+        let expected = u64::try_from(partition.rows).unwrap_or_default();
+        if rows < expected {
+            return Ok(Err(format!(
+                "the archive has {rows} of its {expected} rows; what is not sealed yet, or younger than a day, is not archived"
+            )));
+        }
+        if rows > expected {
+            return Ok(Err(format!(
+                "it has {expected} rows, and the archive has {rows} of its days: some are missing in the database, and no removal is recorded; `tracing-audit verify` says more"
+            )));
+        }
+        Ok(Ok(Read {
+            hashes: batches.hash(),
+            manifests,
+        }))
     }
 
     fn failed(&self, what: &'static str, source: sqlx::Error) -> Error {
@@ -119,58 +190,48 @@ async fn take(
     Ok(event)
 }
 
-/// Reads all that the archive has of a partition. `Err` says why it does not count.
-async fn read(
-    place: &Place,
-    keys: &[Vkey],
+/// Returns of which batches the rows of a day were removed; of these rows of that day, by batch.
+async fn removed(
+    connection: &mut PgConnection,
     partition: &Partition,
-) -> Result<Result<Read, String>, Error> {
-    let day = |time: &str| day_of_date(time.get(..10).unwrap_or_default());
-    let span = Table::of_name(&partition.parent)
-        .zip(day(&partition.begins))
-        .zip(day(&partition.ends));
-    let Some(((table, from), to)) = span else {
-        return Ok(Err(String::from("its days cannot be read")));
-    };
-    let reader = SetReader::new(place, keys, JOBS);
-    let (mut batches, mut rows, mut manifests) = (Batches::default(), 0, Vec::new());
-    for day in from..to {
-        let of = DayOf { table, day };
-        let mut of_day: Vec<OfBatch> = Vec::new();
-        for (name, _) in place.list(&of.folder()).await? {
-            let Some(object) = Object::parse(&name).filter(|object| object.part == Part::Manifest)
-            else {
-                continue;
-            };
-            let Some(bytes) = place.get(&name, manifest::MOST_BYTES as u64).await? else {
-                continue;
-            };
-            let set = reader.read_set(object, Keep::Rows).await?;
-            if let Some(finding) = set.findings.first() {
-                return Ok(Err(format!("the archive is not whole: {finding}")));
-            }
-            manifests.push(Sha256::digest(&bytes).to_vec());
-            for row in &set.rows {
-                let Some(batch) = set.batch_of(row) else {
-                    return Ok(Err(format!("{name} has a row of no batch")));
-                };
-                of_day.push(((row.writer, batch), (row.seq, row.id), row.leaf));
-            }
-        }
-        rows += of_day.len() as u64;
-        of_day.sort_unstable();
-        batches.add(&of_day);
+    day: u32,
+    rows: &[OfBatch],
+) -> Result<HashSet<(Uuid, i64)>, sqlx::Error> {
+    let mut batches: Vec<(Uuid, i64)> = rows.iter().map(|(batch, ..)| *batch).collect();
+    batches.dedup();
+    let (writers, first_seqs): (Vec<Uuid>, Vec<i64>) = batches.into_iter().unzip();
+    let (mut transaction, _) = begin(connection, None).await?;
+    let removed: Vec<(Uuid, i64, String)> = sqlx::query_as(REMOVED)
+        .bind(&partition.parent)
+        .bind(writers)
+        .bind(first_seqs)
+        .persistent(false)
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.rollback().await?;
+    let of_day = removed.into_iter().filter(|(.., name)| {
+        days_of(&partition.parent, name).is_some_and(|days| days.contains(&day))
+    });
+    Ok(of_day
+        .map(|(writer, first_seq, _)| (writer, first_seq))
+        .collect())
+}
+
+/// Returns the days of a partition, by its name: those of a month, one, or those from one to another.
+fn days_of(parent: &str, name: &str) -> Option<Range<u32>> {
+    let span = name.strip_prefix(parent)?.strip_prefix('_')?;
+    let day = |text: &str| day_of_date(&text.replace('_', "-"));
+    if let Some((first, last)) = span.split_once("_to_") {
+        return Some(day(first)?..day(last)? + 1);
     }
-    if i64::try_from(rows) != Ok(partition.rows) {
-        return Ok(Err(format!(
-            "the archive has {rows} of its {} rows; what is not sealed yet, or younger than a day, is not archived",
-            partition.rows
-        )));
+    if let Some(day) = day(span) {
+        return Some(day..day + 1);
     }
-    Ok(Ok(Read {
-        hashes: batches.hash(),
-        manifests,
-    }))
+    let first = day(&format!("{span}_01"))?;
+    let last = (28..=31)
+        .filter_map(|last| day(&format!("{span}_{last}")))
+        .next_back()?;
+    Some(first..last + 1)
 }
 
 /// A row: its batch, by writer and first seq; its place in the batch's tree, among those of its day; and its hash.
@@ -205,5 +266,39 @@ impl Batches {
             whole.update(part.finalize());
         }
         whole.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_that_the_name_of_a_partition_says() {
+        let day = |text: &str| day_of_date(text).unwrap();
+        for (name, first, end) in [
+            ("events_2028_02", "2028-02-01", "2028-03-01"),
+            ("events_2026_12", "2026-12-01", "2027-01-01"),
+            ("events_2026_12_31", "2026-12-31", "2027-01-01"),
+            (
+                "events_2026_12_28_to_2027_01_03",
+                "2026-12-28",
+                "2027-01-04",
+            ),
+        ] {
+            assert_eq!(
+                days_of("events", name),
+                Some(day(first)..day(end)),
+                "{name}"
+            );
+        }
+        for name in [
+            "events_default",
+            "events",
+            "query_runs_2026_12",
+            "events_2026_13",
+        ] {
+            assert_eq!(days_of("events", name), None, "{name}");
+        }
     }
 }

@@ -2,6 +2,42 @@
 
 use super::*;
 
+impl Setting {
+    /// Removes all that is old, and fails unless each partition went.
+    #[track_caller]
+    fn remove_all(&self) -> usize {
+        let removed = self.remove(0);
+        assert!(
+            removed.iter().all(|partition| partition["removed"] == true),
+            "{removed:?}"
+        );
+        removed.len()
+    }
+}
+
+#[test]
+fn late_records_of_a_removed_partition_are_archived_and_removed_as_well() {
+    let setting = Setting::with_keeper();
+    setting.fill(&format!("{DAY} 12:00"), 50);
+    setting.fill(&format!("{NEXT_DAY} 12:00"), 50);
+    setting.seal();
+    let first = setting.of_database("request 2");
+    assert_eq!(setting.remove_all(), 4);
+    // A host that was cut off: its records of the same days, in partitions of the same names.
+    setting.fill(&format!("{DAY} 10:00"), 30);
+    setting.seal();
+    let late = setting.of_database("request 2");
+    assert!(!late.is_empty());
+    assert_eq!(setting.remove_all(), 4);
+    assert!(setting.of_database("request 2").is_empty());
+    let mut auditor = program(&setting.login("auditor"));
+    let (shown, _) = setting.show(&mut auditor, "request 2", &[]);
+    assert_eq!(shown.len(), first.len() + late.len());
+    setting.seal();
+    setting.verify_database();
+    setting.verify(&[]).assert_clean();
+}
+
 #[test]
 fn manifest_that_stands_elsewhere_is_not_recorded() {
     let setting = Setting::start();
@@ -19,6 +55,36 @@ fn manifest_that_stands_elsewhere_is_not_recorded() {
     assert_eq!(setting.postgres.psql(known), before);
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("day=2026-01-01/_0001.manifest: it is that of another set"));
+}
+
+#[test]
+fn archiving_never_runs_functions_that_shadow_those_of_postgres() {
+    let setting = Setting::with_keeper();
+    setting.fill(&format!("{DAY} 12:00"), 50);
+    setting.seal();
+    setting.archive();
+    // As the owner of a database may do to a login with more rights, and with the forms that a login may have.
+    setting.postgres.psql(
+        "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO PUBLIC;
+        CREATE FUNCTION evil.same(text, text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.same);
+        CREATE FUNCTION evil.same(uuid, uuid) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE OPERATOR evil.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = evil.same);
+        CREATE FUNCTION evil.to_char(timestamp, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE FUNCTION evil.unnest(anyarray) RETURNS SETOF anyelement LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        ALTER DATABASE audit SET search_path = evil, pg_catalog;
+        ALTER ROLE keeper SET datestyle = 'German'; ALTER ROLE keeper SET timezone = 'Pacific/Kiritimati'; ALTER ROLE keeper SET bytea_output = 'escape';
+        ALTER ROLE keeper SET intervalstyle = 'sql_standard'",
+    );
+    setting.postgres.psql(&format!(
+        "SET search_path = public; CALL fill('{NEXT_DAY} 12:00+00', 50)"
+    ));
+    setting.seal();
+    assert_eq!(setting.remove_all(), 4);
+    let recorded = setting.postgres.psql(
+        "SELECT count(*) FROM audit.events WHERE action_type OPERATOR(pg_catalog.=) 'audit.archived'",
+    );
+    assert_eq!(recorded.trim(), "8");
 }
 
 #[test]
