@@ -59,7 +59,7 @@ use crate::database::{Database, record_reading};
 use crate::error::Error;
 use crate::retain::{self, Partition};
 use crate::signer::SignerArguments;
-use crate::text::{Terminal, escape_json, grouped};
+use crate::text::{Terminal, escape_json, grouped, paragraph};
 use crate::verify::begin;
 use crate::verify::finding::Finding;
 use crate::verify::published::read_keys;
@@ -426,15 +426,18 @@ impl Run<'_> {
         };
         let width = Terminal::of_stdout().width;
         let is_json = self.is_json;
-        let told = |partition: &Partition| {
+        let told = |partition: &Partition, widest: usize| {
             if is_json {
                 return Ok(());
             }
-            retain::print(&retain::line(partition, 0, arguments.yes, width))
+            retain::print(&retain::line(partition, widest, arguments.yes, width))
         };
         let partitions = removal.run(connection, told).await?;
-        let is_left = |partition: &Partition| !partition.obstacles.is_empty();
-        self.has_findings |= arguments.yes && partitions.iter().any(is_left);
+        let (text, refused) = retain::summary(&partitions, keep, arguments.yes);
+        if !is_json {
+            retain::print(&paragraph(&text, width, ""))?;
+        }
+        self.has_findings |= arguments.yes && refused > 0;
         self.told.extend(partitions.iter().map(retain::object));
         Ok(())
     }

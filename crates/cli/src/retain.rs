@@ -56,12 +56,7 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
     let mut partitions = plan(&mut connection, &arguments.keep, &arguments.kind)
         .await
         .map_err(|source| database.change_error("plan what is to be removed", source))?;
-    // Aligned across all partitions, though each removal is printed as soon as it is done.
-    let widest = partitions
-        .iter()
-        .map(|partition| columns(&escape_line(&partition.name)))
-        .max()
-        .unwrap_or_default();
+    let widest = widest(&partitions);
     let width = Terminal::of_stdout().width;
     for partition in &mut partitions {
         if arguments.yes && partition.obstacles.is_empty() {
@@ -78,14 +73,11 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
             print(&line(partition, widest, arguments.yes, width))?;
         }
     }
-    let refused = partitions
-        .iter()
-        .filter(|partition| !partition.obstacles.is_empty())
-        .count();
+    let (text, refused) = summary(&partitions, &arguments.keep, arguments.yes);
     print(&if arguments.json {
         json(&partitions)
     } else {
-        paragraph(&summary(&partitions, refused, arguments), width, "")
+        paragraph(&text, width, "")
     })?;
     Ok(if arguments.yes && refused > 0 {
         ExitCode::FAILURE
@@ -166,6 +158,14 @@ const LINE: Layout<5> = Layout {
     drop: &[3, 1, 2, 4],
 };
 
+/// Returns how wide the widest name is: lines are aligned across all partitions, though each removal is printed as soon as it is
+/// done.
+pub(crate) fn widest(partitions: &[Partition]) -> usize {
+    let names = partitions.iter();
+    let widths = names.map(|partition| columns(&escape_line(&partition.name)));
+    widths.max().unwrap_or_default()
+}
+
 /// Formats a partition as one line, with what prevents its removal below it.
 pub(crate) fn line(
     partition: &Partition,
@@ -221,14 +221,22 @@ pub(crate) fn told<const N: usize>(
     text
 }
 
-/// Summarizes the result.
-fn summary(partitions: &[Partition], refused: usize, arguments: &Retain) -> String {
-    let keep = escape_line(&arguments.keep);
+/// Summarizes the result. Also returns how many partitions are not removed because of something.
+pub(crate) fn summary(partitions: &[Partition], keep: &str, removes: bool) -> (String, usize) {
+    let refused = partitions.iter();
+    let refused = refused
+        .filter(|partition| !partition.obstacles.is_empty())
+        .count();
+    (said(partitions, refused, keep, removes), refused)
+}
+
+fn said(partitions: &[Partition], refused: usize, keep: &str, removes: bool) -> String {
+    let keep = escape_line(keep);
     if partitions.is_empty() {
         return format!("No partition is of records older than {keep} only. Nothing was changed.");
     }
     let removable = partitions.len() - refused;
-    if arguments.yes {
+    if removes {
         return format!("{removable} removed, {refused} not removed.");
     }
     let advice = if removable > 0 {

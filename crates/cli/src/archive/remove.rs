@@ -58,15 +58,16 @@ pub(super) struct Removal<'a> {
 
 impl Removal<'_> {
     /// Removes the partitions that are old enough, as far as they are in the archive and nothing stands against it. Returns all of them;
-    /// each is handed to `told` as soon as it is dealt with.
+    /// each is handed to `told` as soon as it is dealt with, with the width of the widest name.
     pub(super) async fn run(
         &self,
         connection: &mut PgConnection,
-        told: impl Fn(&Partition) -> Result<(), Error>,
+        told: impl Fn(&Partition, usize) -> Result<(), Error>,
     ) -> Result<Vec<Partition>, Error> {
         let mut partitions = retain::plan(connection, self.keep, self.kinds)
             .await
             .map_err(|source| self.failed("plan what is to be removed", source))?;
+        let widest = retain::widest(&partitions);
         for partition in &mut partitions {
             if self.is_meant && partition.obstacles.is_empty() {
                 match self.remove(connection, partition).await? {
@@ -74,7 +75,7 @@ impl Removal<'_> {
                     Err(reason) => partition.obstacles.push(reason),
                 }
             }
-            told(partition)?;
+            told(partition, widest)?;
         }
         Ok(partitions)
     }

@@ -127,3 +127,37 @@ fn place_that_is_away_is_said_to_be_and_gets_no_second_archive() {
     assert!(said.contains("knows of 4 manifests there"), "{said}");
     assert_eq!(files(Path::new(&place)), Vec::<String>::new());
 }
+
+#[test]
+fn what_is_removed_is_named_to_people() {
+    let setting = Setting::with_keeper();
+    setting.fill(&format!("{DAY} 12:00"), 50);
+    setting.seal();
+    let said = |more: &[&str]| {
+        let mut command = program(&setting.login("keeper"));
+        command
+            .args(["archive", "--after", "90 days", "--key"])
+            .arg(setting.scratch.0.join("key"))
+            .arg("--to")
+            .arg(setting.folder());
+        let output = command.args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (planned, removed) = (said(&[]), said(&["--yes"]));
+    for table in ["events", "activities", "query_runs", "prompt_runs"] {
+        let line = |text: &str, end: &str| {
+            let name = format!("{table}_2026_03 ");
+            let mut lines = text.lines();
+            lines.any(|line| line.starts_with(&name) && line.contains(end))
+        };
+        assert!(line(&planned, "would be removed"), "{planned}");
+        assert!(line(&removed, "removed, event "), "{removed}");
+    }
+    assert!(planned.contains("with --yes"), "{planned}");
+    assert!(
+        removed.ends_with("4 removed, 0 not removed.\n"),
+        "{removed}"
+    );
+    assert!(said(&["--yes"]).starts_with("No partition is of records older"));
+}
