@@ -233,7 +233,7 @@ pub(crate) fn summary(partitions: &[Partition], keep: &str, removes: bool) -> (S
 fn said(partitions: &[Partition], refused: usize, keep: &str, removes: bool) -> String {
     let keep = escape_line(keep);
     if partitions.is_empty() {
-        return format!("No partition is of records older than {keep} only. Nothing was changed.");
+        return format!("No partition is of records older than {keep} only. Nothing was removed.");
     }
     let removable = partitions.len() - refused;
     if removes {
@@ -244,7 +244,7 @@ fn said(partitions: &[Partition], refused: usize, keep: &str, removes: bool) -> 
     } else {
         "there is nothing that --yes would remove"
     };
-    format!("{removable} would be removed, {refused} would stay. Nothing was changed: {advice}.")
+    format!("{removable} would be removed, {refused} would stay. Nothing was removed: {advice}.")
 }
 
 /// Returns a partition as JSON.

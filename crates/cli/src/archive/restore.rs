@@ -19,7 +19,7 @@ use super::manifest::Manifest;
 use super::names::{DayOf, Object, Part, day_of_date};
 use super::place::Place;
 use super::rows;
-use super::set_reader::{SetReader, expect};
+use super::set_reader::{Keep, SetReader, expect};
 use crate::database::{Database, begin_change};
 use crate::error::Error;
 use crate::tables;
@@ -108,7 +108,7 @@ async fn verified(
     let mut last: BTreeMap<u32, u32> = BTreeMap::new();
     let mut manifests = Vec::new();
     for object in objects.filter(|object| object.part == Part::Manifest) {
-        let set = reader.read_set(object, false).await?;
+        let set = reader.read_set(object, Keep::Nothing).await?;
         let before = last.insert(object.of.day, object.set).unwrap_or(0);
         let finding = set.findings.first().map(ToString::to_string);
         let finding = finding.or_else(|| {

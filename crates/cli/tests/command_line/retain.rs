@@ -25,7 +25,7 @@ fn retain_without_yes_prints_its_plan_and_changes_nothing() {
     assert_eq!(lines[1][0], "query_runs_2012_05");
     assert_eq!(lines[2][0], "events_2013_01");
     assert!(
-        stdout(&planned).ends_with("3 would be removed, 0 would stay. Nothing was changed: run this again with --yes to remove what can be.\n"),
+        stdout(&planned).ends_with("3 would be removed, 0 would stay. Nothing was removed: run this again with --yes to remove what can be.\n"),
         "{}",
         stdout(&planned)
     );
@@ -56,7 +56,7 @@ fn retain_without_yes_prints_its_plan_and_changes_nothing() {
     let nothing = run(&postgres, &["retain", "--keep", "80 years", "--yes"]);
     assert_eq!(nothing.status.code(), Some(0));
     assert!(
-        stdout(&nothing).contains("Nothing was changed"),
+        stdout(&nothing).contains("Nothing was removed"),
         "{}",
         stdout(&nothing)
     );
