@@ -145,7 +145,7 @@ fn concurrent_pipelines_on_an_empty_database_create_the_tables_once() {
         postgres
             .psql("SELECT count(*) FROM audit.schema_migrations")
             .trim(),
-        "5"
+        "6"
     );
     assert_eq!(
         postgres
