@@ -1,8 +1,8 @@
 //! Finds the records of a request, or one record, in an archive.
 //!
-//! **It reads no more of the files than it needs**: the manifests of the days, of each file its end (the footer, the bloom filters on
-//! `request_id` and the index of its pages), of a group of rows that may have one the column that is asked for, and of the
-//! rows that are found the pages in which they are.
+//! **It reads no more of the files than it needs**: the manifests of the days, of each file its footer, and the bloom filters on
+//! `request_id` of the groups of rows that may have one by their least and greatest id; of a group that may have one by its filter the column
+//! that is asked for, and of the rows that are found the pages in which they are. What is needed next is read at once.
 //!
 //! The signature of each manifest is verified. Whether the files are those that the manifest names is not: that takes reading them whole
 //! ([`SetReader`](super::set_reader::SetReader)).
@@ -12,6 +12,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::task::spawn_blocking;
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::key::Vkey;
@@ -23,7 +25,11 @@ use super::names::{DayOf, Object, Part, date_text};
 use super::place::Place;
 use super::ranges::Ranges;
 use super::rows::Picked;
+use super::set_reader::joined;
 use crate::error::Error;
+
+/// How many objects are read at once.
+const AT_ONCE: usize = 8;
 
 /// A record that was found.
 #[derive(Debug)]
@@ -61,47 +67,71 @@ pub(crate) async fn find(
     };
     let mut found = Found::default();
     let read = Arc::new(AtomicU64::new(0));
-    for manifest in manifests(place, &days).await? {
-        let name = manifest.name();
-        let most = manifest::MOST_BYTES as u64;
-        let Some(bytes) = place.get(&name, most).await? else {
-            continue;
-        };
-        found.bytes += bytes.len() as u64;
-        let signed = Manifest::verify(&bytes, keys)
-            .ok()
-            .filter(|signed| (signed.of, signed.set) == (manifest.of, manifest.set))
-            .ok_or_else(|| ArchiveError::NotSigned(name))?;
-        for file in &signed.files {
+    // What waits for a bucket waits for several of its answers at once.
+    let manifests = stream::iter(manifests(place, &days).await?);
+    let mut sets = manifests
+        .map(|manifest| signed(place, keys, manifest))
+        .buffered(AT_ONCE);
+    let mut files = Vec::new();
+    while let Some((object, bytes, signed)) = sets.try_next().await? {
+        found.bytes += bytes;
+        for file in signed.iter().flat_map(|signed| &signed.files) {
             let may_have = match wanted {
                 Wanted::Record(id) => (file.ids.0..=file.ids.1).contains(id),
                 Wanted::Request(_) => true,
             };
-            if !may_have {
-                continue;
+            if may_have {
+                files.push((object, file.number, file.content.bytes, file.rows));
             }
-            found.files += 1;
-            let name = signed.of.name(signed.set, Part::File(file.number));
-            let ranges = Ranges::new(place, name.clone(), file.content.bytes, &read);
-            let (table, wanted, rows) = (signed.of.table, wanted.clone(), file.rows);
-            let looking = move || look(table, ranges, &wanted, rows);
-            let picked = tokio::task::spawn_blocking(looking).await;
-            let picked = super::set_reader::joined(picked).map_err(|why| ArchiveError::Broken {
-                object: name,
-                why: why.to_string(),
-            })?;
-            found
-                .records
-                .extend(picked.into_iter().map(|values| Archived {
-                    table,
-                    values,
-                    manifest,
-                }));
         }
+    }
+    found.files = files.len() as u64;
+    let mut looked = stream::iter(files)
+        .map(|(manifest, number, length, rows)| {
+            let name = manifest.of.name(manifest.set, Part::File(number));
+            let ranges = Ranges::new(place, name.clone(), length, &read);
+            let (table, wanted) = (manifest.of.table, wanted.clone());
+            async move {
+                let picked = spawn_blocking(move || look(table, ranges, &wanted, rows)).await;
+                let picked = joined(picked).map_err(|why| ArchiveError::Broken {
+                    object: name,
+                    why: why.to_string(),
+                })?;
+                Ok::<_, Error>((manifest, picked))
+            }
+        })
+        .buffered(AT_ONCE);
+    while let Some((manifest, picked)) = looked.try_next().await? {
+        let table = manifest.of.table;
+        found
+            .records
+            .extend(picked.into_iter().map(|values| Archived {
+                table,
+                values,
+                manifest,
+            }));
     }
     // ORDERING: all threads that count have ended.
     found.bytes += read.load(Ordering::Relaxed);
     Ok(found)
+}
+
+/// Reads a manifest, if it is still there; returns how many bytes it has, too. The log must have signed it.
+async fn signed(
+    place: &Place,
+    keys: &[Vkey],
+    manifest: Object,
+) -> Result<(Object, u64, Option<Manifest>), Error> {
+    let name = manifest.name();
+    let most = manifest::MOST_BYTES as u64;
+    let Some(bytes) = place.get(&name, most).await? else {
+        return Ok((manifest, 0, None));
+    };
+    let signed = Manifest::verify(&bytes, keys)
+        .ok()
+        .filter(|signed| (signed.of, signed.set) == (manifest.of, manifest.set))
+        .ok_or(ArchiveError::NotSigned(name))?;
+    Ok((manifest, bytes.len() as u64, Some(signed)))
 }
 
 /// Returns the manifests of these days.

@@ -4,15 +4,20 @@
 //! what is taken out of it has a limit, and where the reader of Parquet panics the file is broken, and no more than that.
 
 use std::cell::Cell;
+use std::iter;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
+use parquet::bloom_filter::Sbbf;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::page_index::offset_index::PageLocation;
 use parquet::file::properties::ReaderProperties;
-use parquet::file::reader::{ChunkReader, FileReader as _};
-use parquet::file::serialized_reader::{ReadOptionsBuilder, SerializedFileReader};
+use parquet::file::serialized_reader::SerializedRowGroupReader;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 
+use super::ranges::ReadAhead;
 use super::rows::{self, Layout, Picked, RowsError};
 
 /// How many bytes are taken out of a file: some more than a whole one has.
@@ -33,7 +38,7 @@ thread_local! {
 }
 
 /// Looks into a file that has so many rows.
-pub(super) fn look<R: ChunkReader + 'static>(
+pub(super) fn look<R: ReadAhead + 'static>(
     table: Table,
     file: R,
     wanted: &Wanted,
@@ -54,64 +59,130 @@ pub(super) fn look<R: ChunkReader + 'static>(
     looked.unwrap_or(Err(RowsError::Misread))
 }
 
-fn pick<R: ChunkReader + 'static>(
+fn pick<R: ReadAhead + 'static>(
     table: Table,
     file: R,
     wanted: &Wanted,
     rows: u64,
 ) -> Result<Vec<Picked>, RowsError> {
-    let properties = ReaderProperties::builder().set_read_bloom_filter(true);
-    let options = ReadOptionsBuilder::new()
-        .with_page_index()
-        .with_reader_properties(properties.build())
-        .build();
-    let file = SerializedFileReader::new_with_options(file, options)?;
-    let groups = file.metadata().row_groups().iter();
+    let footer = ParquetMetaDataReader::new().parse_and_finish(&file)?;
+    let groups = footer.row_groups().iter();
     let there = groups.map(|group| u64::try_from(group.num_rows()).ok());
     let there = there.reduce(|sum, rows| sum?.checked_add(rows?)).flatten();
     if there != Some(rows) {
         return Err(RowsError::Length);
     }
-    let layout = Layout::of(table, file.metadata().file_metadata().schema_descr())?;
+    let layout = Layout::of(table, footer.file_metadata().schema_descr())?;
     let (column, value) = match wanted {
         Wanted::Request(id) => ("request_id", id.clone()),
         Wanted::Record(id) => ("id", id.to_string()),
     };
     let at = layout.position(column)?;
+    let groups = may_have(&footer, &file, at, &value)?;
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Where the pages are; not what they have least and greatest.
+    let mut reader = ParquetMetaDataReader::new_with_metadata(footer)
+        .with_offset_index_policy(PageIndexPolicy::Optional);
+    reader.read_page_indexes(&file)?;
+    let footer = reader.finish()?;
+    let (file, properties) = (
+        Arc::new(file),
+        Arc::new(ReaderProperties::builder().build()),
+    );
     let (mut found, mut left) = (Vec::new(), MOST_BYTES);
-    for number in 0..file.num_row_groups() {
-        let may_have = file
-            .metadata()
-            .row_group(number)
-            .column(at)
-            .statistics()
-            .is_none_or(|all| {
-                let value = value.as_bytes();
-                all.min_bytes_opt().is_none_or(|least| least <= value)
-                    && all.max_bytes_opt().is_none_or(|greatest| greatest >= value)
-            });
-        if !may_have {
-            continue;
-        }
-        let group = file.get_row_group(number)?;
-        let is_ruled_out = group
-            .get_column_bloom_filter(at)
-            .is_some_and(|filter| !filter.check(&value.as_str()));
-        if is_ruled_out {
-            continue;
-        }
-        let places = rows::matching(&*group, &layout, column, value.as_bytes())?;
+    for number in groups {
+        let of_group = footer.row_group(number);
+        let (from, length) = of_group.column(at).byte_range();
+        file.hold(iter::once(from..from.saturating_add(length)).collect())?;
+        let group = SerializedRowGroupReader::new(
+            Arc::clone(&file),
+            of_group,
+            footer.page_index_for_row_group(number),
+            Arc::clone(&properties),
+        )?;
+        let places = rows::matching(&group, &layout, column, value.as_bytes())?;
         if !places.is_empty() {
-            found.extend(rows::pick(&*group, &layout, &places, &mut left)?);
+            let index = footer.page_index_for_row_group(number);
+            let pages = layout.positions().flat_map(|at| {
+                let (from, _) = of_group.column(at).byte_range();
+                let pages = index.page_locations(at).map_or(&[][..], Vec::as_slice);
+                pages_of(from, pages, &places)
+            });
+            file.hold(pages.collect())?;
+            found.extend(rows::pick(&group, &layout, &places, &mut left)?);
         }
+        file.let_go();
     }
     Ok(found)
+}
+
+/// Returns the groups of rows that may have a value in a column, by their statistics and bloom filters.
+fn may_have(
+    footer: &ParquetMetaData,
+    file: &impl ReadAhead,
+    at: usize,
+    value: &str,
+) -> Result<Vec<usize>, RowsError> {
+    let mut groups: Vec<usize> = (0..footer.num_row_groups()).collect();
+    let column = |number: usize| footer.row_group(number).column(at);
+    groups.retain(|number| {
+        column(*number).statistics().is_none_or(|all| {
+            let value = value.as_bytes();
+            all.min_bytes_opt().is_none_or(|least| least <= value)
+                && all.max_bytes_opt().is_none_or(|greatest| greatest >= value)
+        })
+    });
+    let filters = groups.iter().filter_map(|number| {
+        let from = u64::try_from(column(*number).bloom_filter_offset()?).ok()?;
+        let length = u64::try_from(column(*number).bloom_filter_length()?).ok()?;
+        Some(from..from.saturating_add(length))
+    });
+    file.hold(filters.collect())?;
+    let mut left = Vec::new();
+    for number in groups {
+        let filter = Sbbf::read_from_column_chunk(column(number), file)?;
+        if filter.is_none_or(|filter| filter.check(value)) {
+            left.push(number);
+        }
+    }
+    file.let_go();
+    Ok(left)
+}
+
+/// Returns where the pages of a column begin and end that have these rows, ascending, and its dictionary.
+fn pages_of(from: u64, pages: &[PageLocation], rows: &[usize]) -> Vec<Range<u64>> {
+    let place = |number: i64| u64::try_from(number).unwrap_or_default();
+    let end = |page: &PageLocation| {
+        let length = u64::try_from(page.compressed_page_size).unwrap_or_default();
+        place(page.offset).saturating_add(length)
+    };
+    let Some(first) = pages.first() else {
+        return Vec::new();
+    };
+    let dictionary = from..place(first.offset);
+    let mut wanted: Vec<_> = (!dictionary.is_empty())
+        .then_some(dictionary)
+        .into_iter()
+        .collect();
+    let mut last = None;
+    for row in rows {
+        let after = pages.partition_point(|page| place(page.first_row_index) <= *row as u64);
+        let page = after.checked_sub(1).and_then(|at| pages.get(at));
+        if let Some(page) = page.filter(|page| last.replace(page.offset) != Some(page.offset)) {
+            wanted.push(place(page.offset)..end(page));
+        }
+    }
+    wanted
 }
 
 #[cfg(test)]
 mod tests {
     use hyper::body::Bytes;
     use parquet::file::properties::WriterProperties;
+    use parquet::file::reader::FileReader as _;
+    use parquet::file::serialized_reader::SerializedFileReader;
     use parquet::file::writer::SerializedFileWriter;
 
     use super::*;
@@ -189,5 +260,24 @@ mod tests {
         }
         // Else nothing here was caught.
         assert!(misread > 0);
+    }
+
+    #[test]
+    fn pages_of_rows_are_read_once_with_the_dictionary() {
+        let page = |offset, first_row_index| PageLocation {
+            offset,
+            compressed_page_size: 10,
+            first_row_index,
+        };
+        let pages = [page(50, 0), page(60, 100), page(70, 200)];
+        assert_eq!(
+            pages_of(40, &pages, &[99, 200, 201]),
+            [40..50, 50..60, 70..80]
+        );
+        assert_eq!(
+            pages_of(50, &pages, &[100]),
+            std::slice::from_ref(&(60..70))
+        );
+        assert_eq!(pages_of(50, &[], &[100]), []);
     }
 }

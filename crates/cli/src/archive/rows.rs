@@ -76,6 +76,11 @@ impl Layout {
             .ok_or(RowsError::NoColumn(name))
     }
 
+    /// Returns where all columns are in the file.
+    pub(super) fn positions(&self) -> impl Iterator<Item = usize> {
+        self.wanted.iter().map(|(at, ..)| *at)
+    }
+
     /// Returns where a column is in the file.
     pub(super) fn position(&self, name: &'static str) -> Result<usize, RowsError> {
         self.column(name).map(|(at, ..)| at)

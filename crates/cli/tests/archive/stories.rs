@@ -137,14 +137,14 @@ fn story_that_was_something_else_when_it_was_found_is_not_proven() {
         fs::read(file(NEXT_DAY)).unwrap(),
     );
     fs::write(file(DAY), padded(&other, true_file.len())).unwrap();
-    // What is read next waits until the file is again what it was.
-    let folder = setting.folder().join(day_folder("events", DAY));
+    // The manifest is read when the request is looked for, and again when it is proven: then the file is what it was.
+    let folder = setting.folder().join(day_folder("activities", DAY));
     let manifest = folder.join("_0001.manifest");
-    let (kept, pipe) = (folder.join(".new-kept"), setting.scratch.0.join("pipe"));
-    fs::rename(&manifest, &kept).unwrap();
-    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    let signed = fs::read(&manifest).unwrap();
+    let pipes = ["first", "second"].map(|name| setting.scratch.0.join(name));
+    let made = Command::new("mkfifo").args(&pipes).status().unwrap();
     assert!(made.success());
-    fs::rename(&pipe, &manifest).unwrap();
+    fs::rename(&pipes[0], &manifest).unwrap();
     let showing = without_database()
         .args(["show", "request 2", "--json", "--verify", "--since", DAY])
         .args(["--until", DAY, "--key", &setting.vkey, "--archive"])
@@ -153,11 +153,15 @@ fn story_that_was_something_else_when_it_was_found_is_not_proven() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut waiting = fs::OpenOptions::new().write(true).open(&manifest).unwrap();
+    let wait = || fs::OpenOptions::new().write(true).open(&manifest).unwrap();
+    let mut looking = wait();
+    fs::rename(&pipes[1], &manifest).unwrap();
+    looking.write_all(&signed).unwrap();
+    drop(looking);
+    let mut proving = wait();
     fs::write(file(DAY), &true_file).unwrap();
-    fs::rename(&kept, &manifest).unwrap();
-    waiting.write_all(&fs::read(&manifest).unwrap()).unwrap();
-    drop(waiting);
+    proving.write_all(&signed).unwrap();
+    drop(proving);
     let output = showing.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{said}{}", stderr(&output));
