@@ -10,7 +10,7 @@ use super::*;
 /// How many times something is killed; `TRACING_AUDIT_KILL_ROUNDS` sets another number.
 fn rounds() -> u32 {
     let set = std::env::var("TRACING_AUDIT_KILL_ROUNDS").ok();
-    set.map_or(8, |rounds| rounds.parse().unwrap())
+    set.map_or(4, |rounds| rounds.parse().unwrap())
 }
 
 /// Returns the ids of all records of these days, by table.
