@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::task::spawn_blocking;
@@ -41,23 +40,13 @@ pub(crate) struct Archived {
     pub(crate) manifest: Object,
 }
 
-/// What was found, and what it took.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) records: Vec<Archived>,
-    /// How many files may have had some.
-    pub(crate) files: u64,
-    /// How many bytes were read.
-    pub(crate) bytes: u64,
-}
-
 /// Looks into the sets of these days, counted from 1970-01-01.
 pub(crate) async fn find(
     place: &Arc<Place>,
     keys: &[Vkey],
     wanted: &Wanted,
     days: RangeInclusive<u32>,
-) -> Result<Found, Error> {
+) -> Result<Vec<Archived>, Error> {
     let days = match wanted {
         Wanted::Record(id) => {
             let day = day_of(id.as_u128());
@@ -65,16 +54,13 @@ pub(crate) async fn find(
         }
         Wanted::Request(_) => days,
     };
-    let mut found = Found::default();
-    let read = Arc::new(AtomicU64::new(0));
     // What waits for a bucket waits for several of its answers at once.
     let manifests = stream::iter(manifests(place, &days).await?);
     let mut sets = manifests
         .map(|manifest| signed(place, keys, manifest))
         .buffered(AT_ONCE);
     let mut files = Vec::new();
-    while let Some((object, bytes, signed)) = sets.try_next().await? {
-        found.bytes += bytes;
+    while let Some((object, signed)) = sets.try_next().await? {
         for file in signed.iter().flat_map(|signed| &signed.files) {
             let may_have = match wanted {
                 Wanted::Record(id) => (file.ids.0..=file.ids.1).contains(id),
@@ -85,11 +71,11 @@ pub(crate) async fn find(
             }
         }
     }
-    found.files = files.len() as u64;
+    let mut found = Vec::new();
     let mut looked = stream::iter(files)
         .map(|(manifest, number, length, rows)| {
             let name = manifest.of.name(manifest.set, Part::File(number));
-            let ranges = Ranges::new(place, name.clone(), length, &read);
+            let ranges = Ranges::new(place, name.clone(), length);
             let (table, wanted) = (manifest.of.table, wanted.clone());
             async move {
                 let picked = spawn_blocking(move || look(table, ranges, &wanted, rows)).await;
@@ -103,35 +89,31 @@ pub(crate) async fn find(
         .buffered(AT_ONCE);
     while let Some((manifest, picked)) = looked.try_next().await? {
         let table = manifest.of.table;
-        found
-            .records
-            .extend(picked.into_iter().map(|values| Archived {
-                table,
-                values,
-                manifest,
-            }));
+        found.extend(picked.into_iter().map(|values| Archived {
+            table,
+            values,
+            manifest,
+        }));
     }
-    // ORDERING: all threads that count have ended.
-    found.bytes += read.load(Ordering::Relaxed);
     Ok(found)
 }
 
-/// Reads a manifest, if it is still there; returns how many bytes it has, too. The log must have signed it.
+/// Reads a manifest, if it is still there. The log must have signed it.
 async fn signed(
     place: &Place,
     keys: &[Vkey],
     manifest: Object,
-) -> Result<(Object, u64, Option<Manifest>), Error> {
+) -> Result<(Object, Option<Manifest>), Error> {
     let name = manifest.name();
     let most = manifest::MOST_BYTES as u64;
     let Some(bytes) = place.get(&name, most).await? else {
-        return Ok((manifest, 0, None));
+        return Ok((manifest, None));
     };
     let signed = Manifest::verify(&bytes, keys)
         .ok()
         .filter(|signed| (signed.of, signed.set) == (manifest.of, manifest.set))
         .ok_or(ArchiveError::NotSigned(name))?;
-    Ok((manifest, bytes.len() as u64, Some(signed)))
+    Ok((manifest, Some(signed)))
 }
 
 /// Returns the manifests of these days.

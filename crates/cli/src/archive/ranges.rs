@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -37,26 +36,18 @@ struct Object {
     end: OnceLock<Bytes>,
     /// Pieces that were read ahead, by where they begin.
     held: Mutex<BTreeMap<u64, Bytes>>,
-    /// Counts the bytes that are read.
-    read: Arc<AtomicU64>,
     runtime: Handle,
 }
 
 impl Ranges {
     /// Takes an object of this length. To be called within a runtime.
-    pub(super) fn new(
-        place: &Arc<Place>,
-        name: String,
-        length: u64,
-        read: &Arc<AtomicU64>,
-    ) -> Self {
+    pub(super) fn new(place: &Arc<Place>, name: String, length: u64) -> Self {
         Self(Arc::new(Object {
             place: Arc::clone(place),
             name,
             length,
             end: OnceLock::new(),
             held: Mutex::default(),
-            read: Arc::clone(read),
             runtime: Handle::current(),
         }))
     }
@@ -159,8 +150,6 @@ impl Object {
             .get_range(&self.name, from..to)
             .await
             .map_err(|error| ParquetError::External(Box::new(error)))?;
-        // ORDERING: a count for people.
-        self.read.fetch_add(to - from, Ordering::Relaxed);
         if bytes.len() as u64 != to - from {
             return Err(ParquetError::EOF(String::from("it is shorter than it was")));
         }

@@ -72,23 +72,23 @@ impl InArchive {
         let id: Option<Uuid> = request.parse().ok();
         let mut wanted = Wanted::Request(request.to_owned());
         let mut found = finder::find(&place, &keys, &wanted, self.days(id)?).await?;
-        let is_request = !found.records.is_empty();
+        let is_request = !found.is_empty();
         if let (Some(id), false) = (id, is_request) {
             wanted = Wanted::Record(id);
             found = finder::find(&place, &keys, &wanted, self.days(None)?).await?;
         }
         let said = if self.verify {
-            found.records = prove(&place, &keys, &wanted, found.records).await?;
+            found = prove(&place, &keys, &wanted, found).await?;
             "proven by the log's signed checkpoint"
         } else {
             "whose manifest is signed; --verify proves it"
         };
         let tenant = tenant.map(tenant_of);
-        found.records.retain(|archived| {
+        found.retain(|archived| {
             let of = archived.values[TENANT_ID].as_deref();
             tenant.is_none_or(|tenant| of == Some(tenant.as_bytes().as_slice()))
         });
-        let rows = found.records.iter().map(|archived| {
+        let rows = found.iter().map(|archived| {
             let (mut row, parent) = row_of(archived);
             row.archived = Some(row::Archived {
                 manifest: archived.manifest.name(),
