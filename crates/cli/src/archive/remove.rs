@@ -14,7 +14,6 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::ledger::tree::Hash;
 
-use super::manifest;
 use super::names::{DayOf, Object, Part, day_of_date};
 use super::place::Place;
 use super::set_reader::{Keep, SetReader};
@@ -125,14 +124,11 @@ impl Removal<'_> {
                 else {
                     continue;
                 };
-                let Some(bytes) = place.get(&name, manifest::MOST_BYTES as u64).await? else {
-                    continue;
-                };
                 let set = reader.read_set(object, Keep::Rows).await?;
                 if let Some(finding) = set.findings.first() {
                     return Ok(Err(format!("the archive is not whole: {finding}")));
                 }
-                manifests.push(Sha256::digest(&bytes).to_vec());
+                manifests.push(set.sha256.to_vec());
                 for row in &set.rows {
                     let Some(batch) = set.batch_of(row) else {
                         return Ok(Err(format!("{name} has a row of no batch")));

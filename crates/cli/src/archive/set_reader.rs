@@ -11,6 +11,7 @@ use sqlx::types::Uuid;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing_audit::__program::ledger::key::Vkey;
+use tracing_audit::__program::ledger::tree::Hash;
 
 use super::batch_list::BatchList;
 use super::check::{Check, Found, FoundKind};
@@ -36,6 +37,8 @@ pub(crate) enum Keep<'a> {
 pub(crate) struct ReadSet {
     /// `None`: none of the keys has signed what is there.
     pub(crate) manifest: Option<Manifest>,
+    /// The SHA-256 of the manifest's bytes, if there is one.
+    pub(super) sha256: Hash,
     /// The rows, by tenant and id, if they were asked for.
     pub(crate) rows: Vec<ReadRow>,
     /// The records, if some were asked for.
@@ -94,6 +97,7 @@ impl<'a> SetReader<'a> {
         let sizes = self.place.list(&manifest.of.folder()).await?;
         let mut set = ReadSet {
             manifest: None,
+            sha256: Hash::default(),
             rows: Vec::new(),
             records: Vec::new(),
             batches: Vec::new(),
@@ -119,6 +123,7 @@ impl<'a> SetReader<'a> {
             set.findings.push(found);
             return Ok(set);
         };
+        set.sha256 = Sha256::digest(&bytes).into();
         match Manifest::verify(&bytes, self.keys) {
             Ok(read) if (read.of, read.set) == (manifest.of, manifest.set) => {
                 set.manifest = Some(read.clone());
