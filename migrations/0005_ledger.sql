@@ -467,7 +467,7 @@ COMMENT ON FUNCTION audit.emptying(text, text[]) IS 'The assignments that empty 
 -- change a record: the append-only triggers of a partition are off for its one UPDATE, behind a lock that lets nobody else write.
 CREATE FUNCTION audit.erase(
     reason text, requested_by text, of_user text DEFAULT NULL, of_request text DEFAULT NULL, of_tenant uuid DEFAULT NULL, of_record uuid DEFAULT NULL, fields text[] DEFAULT NULL,
-    OUT event uuid, OUT rows bigint, OUT dead_letters bigint)
+    OUT event uuid, OUT rows bigint, OUT dead_letters bigint, OUT keys bigint)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET standard_conforming_strings = 'on'
@@ -531,19 +531,22 @@ BEGIN
             rows := rows + changed;
         END LOOP;
     END LOOP;
+    -- A key is of all that an archive has of a user and a month: whoever erases less leaves it.
+    keys := CASE WHEN fields IS NULL AND num_nonnulls(of_request, of_record) = 0 THEN audit.destroy_subject_keys(erasure, of_user, of_tenant) ELSE 0 END;
     -- Records that Postgres refused are kept as bytes.
     SELECT count(*) INTO dead_letters FROM audit.dead_letters d
         WHERE d.record_id = of_record OR position(convert_to(coalesce(of_user, of_request), 'UTF8') IN d.frame) > 0;
-    IF rows > 0 THEN
+    IF rows > 0 OR keys > 0 THEN
         SELECT sha256(string_agg(audit.row_sha256(e), '' ORDER BY e.number)) INTO hashed FROM audit.erasures e WHERE e.erasure_id = erasure;
         -- Not what was erased: the event stays.
         event := audit.append_event('audit.erased', 'erasure', erasure::text, reason, NULL, of_tenant, jsonb_build_object(
             'rows', rows, 'fields', coalesce(fields, '{}'), 'requested_by', requested_by, 'sha256', encode(hashed, 'hex'),
-            'of', CASE WHEN of_user IS NOT NULL THEN 'user' WHEN of_request IS NOT NULL THEN 'request' WHEN of_record IS NOT NULL THEN 'record' ELSE 'tenant' END));
+            'of', CASE WHEN of_user IS NOT NULL THEN 'user' WHEN of_request IS NOT NULL THEN 'request' WHEN of_record IS NOT NULL THEN 'record' ELSE 'tenant' END)
+            || CASE WHEN keys > 0 THEN jsonb_build_object('keys', keys) ELSE '{}' END);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION audit.erase(text, text, text, text, uuid, uuid, text[]) IS 'Empties the content of the records of a user, a request, a tenant or a record, or some fields of it, unless a legal hold covers one of them; keeps the hash by which the rest of each is proven. Returns the event that says so, how many records, and how many dead letters mention it, which stay.';
+COMMENT ON FUNCTION audit.erase(text, text, text, text, uuid, uuid, text[]) IS 'Empties the content of the records of a user, a request, a tenant or a record, or some fields of it, unless a legal hold covers one of them; keeps the hash by which the rest of each is proven. Returns the event that says so, how many records, how many dead letters mention it, which stay, and how many keys of archived content were destroyed.';
 
 -- Who may what -------------------------------------------------------------------------------
 

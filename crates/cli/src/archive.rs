@@ -2,14 +2,17 @@
 //!
 //! What is written of a day of a table is a *set* ([`set`]): files of rows ([`table_file`]), the batches that prove them
 //! ([`batch_list`]) and a signed manifest ([`manifest`]). Rows that come later for the day are another set, so that nothing
-//! is ever written again. Which sets are to be written follows from what the place has and what the log says ([`plan`]). Each manifest
-//! is recorded in the trail ([`noting`]), and what is in the archive may be removed from the database ([`remove`]).
+//! is ever written again. Which sets are to be written follows from what the place has and what the log says ([`plan`]). What may
+//! be erased of a row is encrypted there, if that is asked for ([`content`]). Each manifest is recorded in the trail ([`noting`]), and what is in
+//! the archive may be removed from the database ([`remove`]).
 //!
 //! What is there is verified whole ([`verify`], [`set_reader`]), or looked through for a request ([`story`], [`finder`], [`look`]).
 
 mod batch_list;
 mod check;
 mod chunk;
+mod column;
+mod content;
 mod extend;
 mod failure;
 mod finder;
@@ -47,6 +50,7 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::key::Vkey;
 
 use self::chunk::Chunk;
+use self::content::{Encryption, Layout};
 pub(crate) use self::failure::ArchiveError;
 use self::manifest::Manifest;
 use self::names::{DayOf, date_text, day_of_date};
@@ -126,6 +130,18 @@ pub(crate) struct CopyArguments {
     /// A verifier key with which the log was signed before, or a file with it; may be given several times.
     #[arg(long, value_name = "KEY")]
     old_key: Vec<String>,
+    /// How the content of rows is written, which an erasure empties: in the clear, or encrypted with keys of the database.
+    ///
+    /// An erasure of a user or a tenant destroys the keys, and the archive stays as it is. Whoever reads
+    /// encrypted content needs the database. In the clear unless it was encrypted before.
+    #[arg(
+        long,
+        value_name = "LAYOUT",
+        value_enum,
+        env = "AUDIT_ARCHIVE_CONTENT",
+        verbatim_doc_comment
+    )]
+    content: Option<content::Layout>,
     /// Begins with this day: 2026-09-14. Else with the first of which there are records.
     #[arg(long, value_name = "DATE")]
     since: Option<String>,
@@ -187,6 +203,7 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         Some(&details(&place)),
     )
     .await?;
+    let layout = content::expect_layout(database, &mut connection, arguments.content).await?;
     let (checkpoint, days) = look(database, &mut connection, &keys).await?;
     let is_wanted = |table: &Table| {
         arguments.kind.is_empty() || arguments.kind.iter().any(|kind| kind == table.name())
@@ -202,7 +219,9 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
             place: &place,
             signer: &*signer,
             keys: &keys,
+            encryption: None,
         },
+        layout,
         signed: checkpoint,
         unrecorded: None,
         told: Vec::new(),
@@ -269,6 +288,7 @@ async fn look(
 /// A run over all days.
 struct Run<'a> {
     writer: Writer<'a>,
+    layout: Layout,
     signed: Signed,
     /// What is recorded of erasures and removals and no event tells of, once it was looked for.
     unrecorded: Option<Vec<Finding>>,
@@ -289,6 +309,11 @@ impl Run<'_> {
     ) -> Result<(), Error> {
         let database = self.writer.database;
         let failed = |source| database.read_error(source);
+        if self.layout == Layout::Encrypted {
+            let tables: Vec<DayOf> = states.iter().map(|state| state.of).collect();
+            let encryption = Encryption::of_day(database, connection, &tables).await?;
+            self.writer.encryption = Some(encryption);
+        }
         begin(connection, None).await.map_err(failed)?;
         let ended = self.sets(connection, day, within, &mut states).await;
         let is_over = connection.execute("ROLLBACK").await;

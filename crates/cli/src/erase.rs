@@ -15,8 +15,9 @@ use crate::retain::{print, refusal};
 /// Erases the content of records, so that the rest of each stays proven; without --yes says of how many.
 ///
 /// Texts, the user, metadata and the salt go; when it was, of which tenant and request,
-/// outcome, times and counts stay. Refused where a legal hold covers one of the records.
-/// Recorded in the trail. For a login of an operator.
+/// outcome, times and counts stay. With a user or a tenant go the keys of what archives have
+/// encrypted. Refused where a legal hold covers one of the records. Recorded in
+/// the trail. For a login of an operator.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Erase {
@@ -44,20 +45,27 @@ pub(crate) struct Erase {
     /// Erases; otherwise it only says of how many records.
     #[arg(long)]
     yes: bool,
-    /// Prints an object of {rows, `dead_letters`, event}.
+    /// Prints an object of {rows, `dead_letters`, keys, event}.
     #[arg(long)]
     json: bool,
 }
 
 const ERASE: &str = "
-    SELECT event, rows, dead_letters FROM audit.erase($1, $2, of_user => $3, of_request => $4,
+    SELECT event, rows, dead_letters, keys FROM audit.erase($1, $2, of_user => $3, of_request => $4,
         of_tenant => CASE WHEN $5::text IS NOT NULL THEN audit.tenant_uuid($5) END, of_record => $6, fields => $7)";
+
+/// How many manifests of archives there are: what an erasure may not reach.
+const ARCHIVED: &str = "SELECT count(*) FROM audit.archives";
 
 /// What was erased, or would be.
 struct Erased {
     event: Option<Uuid>,
     rows: i64,
     dead_letters: i64,
+    /// Of content that archives have encrypted.
+    keys: i64,
+    /// How many manifests of archives the trail knows of.
+    archived: i64,
 }
 
 /// Erases, or says what would be erased.
@@ -79,6 +87,7 @@ pub(crate) async fn run(database: &Database, arguments: &Erase) -> Result<(), Er
             json!({
                 "rows": erased.rows,
                 "dead_letters": erased.dead_letters,
+                "keys": erased.keys,
                 "event": event.map(|id| id.to_string()),
             })
         ));
@@ -99,6 +108,7 @@ pub(crate) async fn run(database: &Database, arguments: &Erase) -> Result<(), Er
             erased.dead_letters
         );
     }
+    said.push_str(&erased.of_archives(arguments));
     if arguments.yes {
         said.push_str(
             "Records that are still in a local log come later: erase again when they are written. \
@@ -110,7 +120,7 @@ pub(crate) async fn run(database: &Database, arguments: &Erase) -> Result<(), Er
 
 async fn erase(connection: &mut PgConnection, arguments: &Erase) -> Result<Erased, sqlx::Error> {
     let mut transaction = begin_change(connection).await?;
-    let (event, rows, dead_letters) = sqlx::query_as(ERASE)
+    let (event, rows, dead_letters, keys) = sqlx::query_as(ERASE)
         .bind(&arguments.reason)
         .bind(&arguments.requested_by)
         .bind(&arguments.user)
@@ -118,6 +128,10 @@ async fn erase(connection: &mut PgConnection, arguments: &Erase) -> Result<Erase
         .bind(&arguments.tenant)
         .bind(arguments.record)
         .bind((!arguments.field.is_empty()).then_some(&arguments.field))
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let archived = sqlx::query_scalar(ARCHIVED)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
@@ -130,5 +144,32 @@ async fn erase(connection: &mut PgConnection, arguments: &Erase) -> Result<Erase
         event,
         rows,
         dead_letters,
+        keys,
+        archived,
     })
+}
+
+impl Erased {
+    /// Says what becomes of the content that archives have.
+    fn of_archives(&self, arguments: &Erase) -> String {
+        if self.archived == 0 {
+            return String::new();
+        }
+        let is_narrow = arguments.request.is_some()
+            || arguments.record.is_some()
+            || !arguments.field.is_empty();
+        let mut said = match (self.keys, arguments.yes) {
+            (0, _) => String::new(),
+            (1, true) => String::from("1 key of archived content is destroyed. "),
+            (1, false) => String::from("1 key of archived content would be destroyed. "),
+            (keys, true) => format!("{keys} keys of archived content are destroyed. "),
+            (keys, false) => format!("{keys} keys of archived content would be destroyed. "),
+        };
+        said.push_str(if is_narrow {
+            "Archives keep this content: there it is erased by user or tenant alone, and whole, and only where it is encrypted.\n"
+        } else {
+            "What archives have in the clear stays there.\n"
+        });
+        said
+    }
 }

@@ -301,8 +301,15 @@ pub(crate) fn entries(row: &Row, told: Option<&Told>, whole: &str) -> Vec<Entry>
     let redactions: Vec<_> = row.redactions().collect();
     say("redacted", redactions.join("\n"), LONG, None);
     say("metadata", metadata(row, told, whole), LONG, None);
-    let archived = row.archived.as_ref().map(|archived| archived.said.clone());
-    say("archive", archived.unwrap_or_default(), LONG, None);
+    if let Some(archived) = &row.archived {
+        say(
+            "content",
+            archived.closed.clone().unwrap_or_default(),
+            LONG,
+            None,
+        );
+        say("archive", archived.said.clone(), LONG, None);
+    }
     entries
 }
 

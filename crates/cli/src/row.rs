@@ -50,6 +50,8 @@ pub(crate) struct Archived {
     pub(crate) manifest: String,
     /// What is known of it, in words.
     pub(crate) said: String,
+    /// Why its content cannot be read: the row is without it.
+    pub(crate) closed: Option<String>,
 }
 
 /// What an archive has of a request, or of a record.
@@ -216,7 +218,7 @@ impl Row {
         self.tenant_key = key;
     }
 
-    /// Returns the row as one line of JSON: `kind`, `learned_user_id` and `archived_in` if there are, then the
+    /// Returns the row as one line of JSON: `kind`, `learned_user_id`, `archived_in` and `content_unread` if there are, then the
     /// columns in table order.
     ///
     /// Postgres leaves some characters unescaped that could steer a terminal. They occur only
@@ -244,6 +246,9 @@ impl Row {
         if let Some(archived) = &self.archived {
             let manifest = Value::from(archived.manifest.as_str());
             let _ = write!(learned, "\"archived_in\":{manifest},");
+            if let Some(why) = &archived.closed {
+                let _ = write!(learned, "\"content_unread\":{},", Value::from(why.as_str()));
+            }
         }
         let kind = word(self.table.kind());
         escape_json(&format!("{{\"kind\":\"{kind}\",{learned}{columns}"))

@@ -58,7 +58,12 @@ pub(crate) async fn run(database: Option<&Database>, arguments: &Show) -> Result
         }
     }
     #[cfg(feature = "archive")]
-    let found = arguments.archive.story(request, tenant).await?;
+    let found = {
+        let source = source
+            .as_mut()
+            .map(|(database, connection)| (*database, connection));
+        arguments.archive.story(source, request, tenant).await?
+    };
     #[cfg(not(feature = "archive"))]
     let found = ArchivedStory::default();
     is_request |= found.is_request;

@@ -249,6 +249,21 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["operator"],
     ),
     (
+        "subject_of",
+        "audit.subject_of('somebody')",
+        &[],
+    ),
+    (
+        "subject_keys_of",
+        "audit.subject_keys_of('2020-02-01', '{NULL}', '{somebody}')",
+        &["auditor"],
+    ),
+    (
+        "destroy_subject_keys",
+        "audit.destroy_subject_keys(gen_random_uuid(), 'somebody', NULL)",
+        &[],
+    ),
+    (
         "seal",
         "audit.seal()",
         &["sealer"],

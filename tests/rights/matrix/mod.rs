@@ -62,7 +62,8 @@ const ROWS: &str = "
     INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES ('00000000-0000-4000-8000-000000000002', 'done', '');
     INSERT INTO audit.settings (least_age, reason, changed_by) VALUES ('30 days', 'as before', '');
     INSERT INTO audit.archives (place, parent, day, number, sha256, rows, archived_at, archived_by, event)
-        VALUES ('/before', 'events', '2020-01-15', 1, sha256(''), 1, now(), '', gen_random_uuid());";
+        VALUES ('/before', 'events', '2020-01-15', 1, sha256(''), 1, now(), '', gen_random_uuid());
+    INSERT INTO audit.subject_keys (key_id, month, tenant_id, subject, key, made_at) VALUES (gen_random_uuid(), '2019-01-01', NULL, '', sha256(''), now());";
 
 /// A table, and the parts of statements about it.
 struct Table {
@@ -249,7 +250,10 @@ impl Table {
                 ("DROP", format!("DROP TRIGGER append_only ON {t}")),
             ]);
         }
-        if matches!(self.kind, "parent" | "ledger" | "hold" | "legal hold") {
+        if matches!(
+            self.kind,
+            "parent" | "ledger" | "hold" | "keys" | "legal hold"
+        ) {
             all.extend([
                 ("ALTER", format!("ALTER POLICY auditor ON {t} TO PUBLIC")),
                 ("ALTER", format!("ALTER TABLE {t} ADD COLUMN other text")),
@@ -416,6 +420,14 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
             ),
             "place, parent, day, number, sha256, rows, archived_at, archived_by, event",
             "'/archive', 'events', '2020-01-15', 1, sha256(''), 1, now(), '', gen_random_uuid()",
+        ),
+        Table::other(
+            "audit.subject_keys",
+            "keys",
+            "subject",
+            ("key_id", "key_id uuid"),
+            "key_id, month, tenant_id, subject, key, made_at",
+            "gen_random_uuid(), '2020-01-01', NULL, '', sha256(''), now()",
         ),
         Table::other(
             "audit.schema_migrations",

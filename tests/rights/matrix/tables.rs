@@ -45,6 +45,7 @@ const ALL_BUT_NOTES: &[&str] = &[
     "default leaf",
     "ledger",
     "hold",
+    "keys",
     "legal hold",
     "view",
 ];
@@ -55,6 +56,7 @@ const ALL: &[&str] = &[
     "default leaf",
     "ledger",
     "hold",
+    "keys",
     "legal hold",
     "view",
     "notes",
@@ -82,15 +84,16 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
     ),
     // Row-level security decides which rows.
     (&["reader", "granted"], READ, &["parent", "view"]),
+    (&["reader"], READ, &["keys"]),
     (
         &["granted"],
         READ,
-        &["ledger", "hold", "legal hold", "notes"],
+        &["ledger", "hold", "keys", "legal hold", "notes"],
     ),
     (
         &["auditor"],
         READ,
-        &["parent", "view", "ledger", "hold", "legal hold"],
+        &["parent", "view", "ledger", "hold", "keys", "legal hold"],
     ),
     (&["operator"], READ, &["hold", "legal hold"]),
     // What no trigger and no policy takes from an owner: reading the leaves, adding to them,
@@ -108,7 +111,7 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
     (
         OWNERS,
         &["INSERT INTO SELECT"],
-        &["parent", "ledger", "hold", "legal hold"],
+        &["parent", "ledger", "hold", "keys", "legal hold"],
     ),
     // An owner may see the ids that foreign keys refer to, and nothing else; and may grant rights,
     // but not as the role itself.
@@ -121,7 +124,7 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
     // The referring table is the member's own; one of the owner's is refused.
     (OWNERS, &["REFERENCES"], ALL_BUT_NOTES),
     // What the functions of the trail do.
-    (OWNERS, INSERT, &["ledger", "hold", "legal hold"]),
+    (OWNERS, INSERT, &["ledger", "hold", "keys", "legal hold"]),
     (
         &["maintainer"],
         &["ALTER", "CREATE ON", "DROP", "INHERIT"],
@@ -173,9 +176,11 @@ const OTHERWISE: &[(&str, &[&str], &str)] = &[
     // COPY FROM is not supported with row-level security.
     (
         "COPY FROM",
-        &["parent", "ledger", "hold", "legal hold"],
+        &["parent", "ledger", "hold", "keys", "legal hold"],
         "0A000",
     ),
+    // What is not NULL there has 32 bytes, or none.
+    ("ALTER", &["keys"], "23514"),
     // The type of a column stays, since the views of the families read it.
     ("ALTER", &["parent"], "0A000"),
     // A view of several tables accepts no rows.

@@ -74,6 +74,10 @@ pub(crate) enum ArchiveError {
         "the log in the database is not that of the checkpoint that it has; `tracing-audit verify` says more"
     )]
     OtherLog,
+    #[error(
+        "the content was archived encrypted before; say --content encrypted again, or --content clear"
+    )]
+    ClearAfterEncrypted,
     #[error("{of}: a file of Parquet cannot be written: {source}")]
     Encode { of: String, source: std::io::Error },
 }

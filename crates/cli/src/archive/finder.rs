@@ -34,8 +34,7 @@ const AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Archived {
     pub(crate) table: Table,
-    /// Its values as Postgres sends them, in the order of [`COLUMNS`](crate::export::columns::COLUMNS).
-    pub(crate) values: Picked,
+    pub(crate) picked: Picked,
     /// The manifest of its set.
     pub(crate) manifest: Object,
 }
@@ -89,9 +88,9 @@ pub(crate) async fn find(
         .buffered(AT_ONCE);
     while let Some((manifest, picked)) = looked.try_next().await? {
         let table = manifest.of.table;
-        found.extend(picked.into_iter().map(|values| Archived {
+        found.extend(picked.into_iter().map(|picked| Archived {
             table,
-            values,
+            picked,
             manifest,
         }));
     }

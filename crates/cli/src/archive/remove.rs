@@ -113,7 +113,9 @@ impl Removal<'_> {
         let Some(((table, from), to)) = span else {
             return Ok(Err(String::from("its days cannot be read")));
         };
-        let reader = SetReader::new(place, keys, JOBS);
+        // What is encrypted goes from the database for good: so it has to be readable with the keys.
+        let reader = SetReader::new(place, keys, JOBS)
+            .opening(self.database, self.database.connect_to_trail().await?);
         let (mut batches, mut rows, mut manifests) = (Batches::default(), 0, Vec::new());
         for day in from..to {
             let of = DayOf { table, day };

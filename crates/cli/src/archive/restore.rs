@@ -8,12 +8,14 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use hyper::body::Bytes;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::ledger::layout::Columns;
 
+use super::content::Keys;
 use super::failure::ArchiveError;
 use super::manifest::Manifest;
 use super::names::{DayOf, Object, Part, day_of_date};
@@ -75,20 +77,26 @@ pub(super) async fn run(database: &Database, arguments: &Restore) -> Result<(), 
         arguments.kind.is_empty() || arguments.kind.iter().any(|kind| kind == table.name())
     };
     let mut connection = database.connect_to_trail().await?;
+    let mut beside = database.connect_to_trail().await?;
     for table in Table::ALL.into_iter().filter(is_wanted) {
         let manifests = verified(&place, &keys, table, month).await?;
         if manifests.is_empty() {
             continue;
         }
         let name = format!("{SCHEMA}.{}_{}", table.name(), month.replace('-', "_"));
-        let rows = restore(database, &mut connection, &place, &name, &manifests).await?;
+        let source = Source {
+            database,
+            beside: &mut beside,
+            place: &place,
+        };
+        let rows = source.restore(&mut connection, &name, &manifests).await?;
         let rows = grouped(i64::try_from(rows).unwrap_or(i64::MAX));
         writeln!(
             io::stdout(),
             "{name}: {rows} rows, proven by the log's signed checkpoint"
         )?;
     }
-    drop(connection);
+    drop((connection, beside));
     Ok(())
 }
 
@@ -126,111 +134,125 @@ async fn verified(
     Ok(manifests)
 }
 
-/// Makes a table of the rows of these sets, whole or not at all. Returns how many there are.
-async fn restore(
-    database: &Database,
-    connection: &mut PgConnection,
-    place: &Place,
-    name: &str,
-    manifests: &[Manifest],
-) -> Result<u64, Error> {
-    let failed = |source| database.change_error("restore a month", source);
-    let mut transaction = begin_change(connection).await.map_err(failed)?;
-    transaction
-        .execute("CREATE SCHEMA IF NOT EXISTS audit_restored")
-        .await
-        .map_err(failed)?;
-    // Whoever owns it may do with its tables what he likes.
-    let is_own: bool = sqlx::query_scalar(IS_OWN)
-        .persistent(false)
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(failed)?;
-    if !is_own {
-        return Err(ArchiveError::OthersSchema.into());
-    }
-    let table = manifests[0].of.table;
-    let make = format!(
-        "CREATE TABLE {name} (LIKE audit.{}); COMMENT ON TABLE {name} IS 'Restored from an archive; no part of the trail.'",
-        table.name()
-    );
-    transaction
-        .execute(AssertSqlSafe(make))
-        .await
-        .map_err(failed)?;
-    let mut rows = 0;
-    for manifest in manifests {
-        rows += fill(database, &mut transaction, place, name, manifest).await?;
-    }
-    let index = format!(
-        "ALTER TABLE {name} ADD PRIMARY KEY (id); CREATE INDEX ON {name} (request_id); ANALYZE {name}"
-    );
-    transaction
-        .execute(AssertSqlSafe(index))
-        .await
-        .map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    Ok(rows)
+/// From where a month is restored.
+struct Source<'a> {
+    database: &'a Database,
+    /// Reads the keys of what is encrypted, while another connection fills the table.
+    beside: &'a mut PgConnection,
+    place: &'a Place,
 }
 
-/// Adds the rows of a set.
-async fn fill(
-    database: &Database,
-    connection: &mut PgConnection,
-    place: &Place,
-    name: &str,
-    manifest: &Manifest,
-) -> Result<u64, Error> {
-    let failed = |source| database.change_error("restore a month", source);
-    let DayOf { table, .. } = manifest.of;
-    let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
-    let columns: Vec<&str> = layout.all().collect();
-    let count = i16::try_from(columns.len())
-        .unwrap_or_default()
-        .to_be_bytes();
-    let copy = format!(
-        "COPY {name} ({}) FROM STDIN (FORMAT binary)",
-        columns.join(", ")
-    );
-    let mut rows = 0;
-    for file in &manifest.files {
-        let object = manifest.of.name(manifest.set, Part::File(file.number));
-        let broken = |why: String| ArchiveError::Broken {
-            object: object.clone(),
-            why,
-        };
-        let bytes = place.get(&object, file.content.bytes).await?;
-        let bytes = bytes.ok_or_else(|| broken(String::from("it is not there any more")))?;
-        // What was verified, and not what has taken its place since.
-        let bytes = expect(object.clone(), bytes, file.content)
-            .map_err(|found| broken(found.to_string()))?;
-        let mut images =
-            rows::ImageReader::new(table, bytes).map_err(|why| broken(why.to_string()))?;
-        let mut sink = connection.copy_in_raw(&copy).await.map_err(failed)?;
-        let mut data = HEADER.to_vec();
-        loop {
-            let start = data.len();
-            data.extend_from_slice(&count);
-            match images.next(&mut data) {
-                Ok(true) => rows += 1,
-                Ok(false) => {
-                    data.truncate(start);
-                    break;
-                }
-                Err(why) => {
-                    sink.abort("the file cannot be read")
-                        .await
-                        .map_err(failed)?;
-                    return Err(broken(why.to_string()).into());
-                }
-            }
-            if data.len() >= SEND_BYTES {
-                sink.send(std::mem::take(&mut data)).await.map_err(failed)?;
-            }
+impl Source<'_> {
+    /// Makes a table of the rows of these sets, whole or not at all. Returns how many there are.
+    async fn restore(
+        mut self,
+        connection: &mut PgConnection,
+        name: &str,
+        manifests: &[Manifest],
+    ) -> Result<u64, Error> {
+        let database = self.database;
+        let failed = |source| database.change_error("restore a month", source);
+        let mut transaction = begin_change(connection).await.map_err(failed)?;
+        transaction
+            .execute("CREATE SCHEMA IF NOT EXISTS audit_restored")
+            .await
+            .map_err(failed)?;
+        // Whoever owns it may do with its tables what he likes.
+        let is_own: bool = sqlx::query_scalar(IS_OWN)
+            .persistent(false)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        if !is_own {
+            return Err(ArchiveError::OthersSchema.into());
         }
-        data.extend_from_slice(&TRAILER);
-        sink.send(data).await.map_err(failed)?;
-        sink.finish().await.map_err(failed)?;
+        let table = manifests[0].of.table;
+        let make = format!(
+            "CREATE TABLE {name} (LIKE audit.{}); COMMENT ON TABLE {name} IS 'Restored from an archive; no part of the trail.'",
+            table.name()
+        );
+        transaction
+            .execute(AssertSqlSafe(make))
+            .await
+            .map_err(failed)?;
+        let mut rows = 0;
+        for manifest in manifests {
+            rows += self.fill(&mut transaction, name, manifest).await?;
+        }
+        let index = format!(
+            "ALTER TABLE {name} ADD PRIMARY KEY (id); CREATE INDEX ON {name} (request_id); ANALYZE {name}"
+        );
+        transaction
+            .execute(AssertSqlSafe(index))
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(rows)
     }
-    Ok(rows)
+
+    /// Adds the rows of a set.
+    async fn fill(
+        &mut self,
+        connection: &mut PgConnection,
+        name: &str,
+        manifest: &Manifest,
+    ) -> Result<u64, Error> {
+        let (database, place) = (self.database, self.place);
+        let failed = |source| database.change_error("restore a month", source);
+        let DayOf { table, .. } = manifest.of;
+        let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
+        let columns: Vec<&str> = layout.all().collect();
+        let count = i16::try_from(columns.len())
+            .unwrap_or_default()
+            .to_be_bytes();
+        let copy = format!(
+            "COPY {name} ({}) FROM STDIN (FORMAT binary)",
+            columns.join(", ")
+        );
+        let mut rows = 0;
+        for file in &manifest.files {
+            let object = manifest.of.name(manifest.set, Part::File(file.number));
+            let broken = |why: String| ArchiveError::Broken {
+                object: object.clone(),
+                why,
+            };
+            let bytes = place.get(&object, file.content.bytes).await?;
+            let bytes = bytes.ok_or_else(|| broken(String::from("it is not there any more")))?;
+            // What was verified, and not what has taken its place since.
+            let bytes = expect(object.clone(), bytes, file.content)
+                .map_err(|found| broken(found.to_string()))?;
+            let bytes = Bytes::from(bytes);
+            let ids = rows::keys_of(table, bytes.clone()).map_err(|why| broken(why.to_string()))?;
+            let known = Keys::read(self.beside, None, &ids).await;
+            let known = known.map_err(|source| database.read_error(source))?;
+            let mut images = rows::ImageReader::new(table, bytes, &known)
+                .map_err(|why| broken(why.to_string()))?;
+            let mut sink = connection.copy_in_raw(&copy).await.map_err(failed)?;
+            let mut data = HEADER.to_vec();
+            loop {
+                let start = data.len();
+                data.extend_from_slice(&count);
+                match images.next(&mut data) {
+                    Ok(true) => rows += 1,
+                    Ok(false) => {
+                        data.truncate(start);
+                        break;
+                    }
+                    Err(why) => {
+                        sink.abort("the file cannot be read")
+                            .await
+                            .map_err(failed)?;
+                        return Err(broken(why.to_string()).into());
+                    }
+                }
+                if data.len() >= SEND_BYTES {
+                    sink.send(std::mem::take(&mut data)).await.map_err(failed)?;
+                }
+            }
+            data.extend_from_slice(&TRAILER);
+            sink.send(data).await.map_err(failed)?;
+            sink.finish().await.map_err(failed)?;
+        }
+        Ok(rows)
+    }
 }

@@ -1,10 +1,10 @@
 //! Reads the rows of a file: each is hashed as Postgres has sent it.
 
+use std::collections::HashSet;
+
 use hyper::body::Bytes;
-use parquet::column::reader::{ColumnReader, get_typed_column_reader};
-use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArrayType, Int32Type, Int64Type};
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
+use parquet::file::reader::{FileReader as _, RowGroupReader};
+use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::schema::types::SchemaDescriptor;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
@@ -13,12 +13,12 @@ use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::__program::ledger::leaf::{TablePrefix, digest, leaf_of};
 use tracing_audit::__program::ledger::tree::Hash;
 
-use super::table_file::{CONTENT_HASH, columns};
-use super::values::{append_list, append_uuid, postgres_us};
+pub(crate) use super::column::RowsError;
+use super::column::{AT_ONCE, Column, Values, Wanted};
+use super::content::{Closed, Encrypted, Keys};
+use super::table_file::{CONTENT_HASH, CONTENT_KEY, ENCRYPTED_CONTENT, columns};
 use crate::export::columns::{COLUMNS, Type};
-
-/// How many rows are decoded at once.
-const AT_ONCE: usize = 2048;
+use crate::verify::rows::blank;
 
 /// A row of a file.
 #[derive(Clone, Copy, Debug)]
@@ -31,26 +31,14 @@ pub(crate) struct ReadRow {
     pub(crate) leaf: Hash,
 }
 
-/// Why a file cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RowsError {
-    #[error(transparent)]
-    Parquet(#[from] ParquetError),
-    #[error("it has no column {0}")]
-    NoColumn(&'static str),
-    #[error("a value of {0} is not written as one")]
-    Value(&'static str),
-    #[error("its columns have different numbers of rows, or other than its manifest says")]
-    Length,
-    #[error("it is not written as Parquet is")]
-    Misread,
-    #[error("it says that it has more of the request than a file of an archive can have")]
-    TooMuch,
-}
-
-/// Where the columns of a table are in a file: those of the ledger, in its order.
+/// Where the columns of a table are in a file.
 pub(super) struct Layout {
+    /// Those of the ledger, in its order.
     wanted: Vec<Wanted>,
+    /// How many of them are of the core.
+    core: usize,
+    /// The hash of the content, the key with which it is encrypted, and what is encrypted.
+    beside: [Wanted; 3],
 }
 
 impl Layout {
@@ -67,7 +55,19 @@ impl Layout {
             let ty = column.ok_or(RowsError::NoColumn(name))?.ty;
             wanted.push((position(name)?, name, Some(ty)));
         }
-        Ok(Self { wanted })
+        Ok(Self {
+            wanted,
+            core: layout.core.len(),
+            beside: [
+                (position(CONTENT_HASH)?, CONTENT_HASH, None),
+                (position(CONTENT_KEY)?, CONTENT_KEY, Some(Type::Uuid)),
+                (
+                    position(ENCRYPTED_CONTENT)?,
+                    ENCRYPTED_CONTENT,
+                    Some(Type::Bytes),
+                ),
+            ],
+        })
     }
 
     fn column(&self, name: &'static str) -> Result<Wanted, RowsError> {
@@ -78,7 +78,7 @@ impl Layout {
 
     /// Returns where all columns are in the file.
     pub(super) fn positions(&self) -> impl Iterator<Item = usize> {
-        self.wanted.iter().map(|(at, ..)| *at)
+        self.wanted.iter().chain(&self.beside).map(|(at, ..)| *at)
     }
 
     /// Returns where a column is in the file.
@@ -117,7 +117,46 @@ pub(super) fn matching(
 }
 
 /// A row's values as Postgres sends them, in the order of [`COLUMNS`]; `None` for NULL and for columns of other tables.
-pub(super) type Picked = [Option<Vec<u8>>; COLUMNS.len()];
+pub(crate) type PickedValues = [Option<Vec<u8>>; COLUMNS.len()];
+
+/// A row that was picked out of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Picked {
+    pub(crate) values: PickedValues,
+    /// What is not among the values yet, with the id of its row and its hash.
+    encrypted: Option<Box<(Encrypted, Uuid, Hash)>>,
+    /// Why the content is not among the values: it is as an erasure leaves it.
+    pub(crate) closed: Option<Closed>,
+}
+
+impl Picked {
+    /// Returns the key with which the content is encrypted.
+    pub(super) fn key(&self) -> Option<Uuid> {
+        self.encrypted.as_ref().map(|content| content.0.key)
+    }
+
+    /// Has the content among the values; or what an erasure leaves, and why.
+    pub(super) fn open(&mut self, table: Table, keys: &Keys) {
+        let Some(content) = self.encrypted.take() else {
+            return;
+        };
+        let (encrypted, id, hash) = *content;
+        let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
+        let images = match keys.decrypt(&encrypted, id, &hash) {
+            Ok(images) => images,
+            Err(why) => {
+                self.closed = Some(why);
+                blank(layout)
+            }
+        };
+        for (name, image) in layout.content.iter().zip(Images::new(&images)) {
+            let place = COLUMNS.iter().position(|column| column.name == *name);
+            if let (Some(place), Ok(image)) = (place, image) {
+                self.values[place] = image.map(<[u8]>::to_vec);
+            }
+        }
+    }
+}
 
 /// Reads these rows of a group, ascending. Of each column the pages in which they are. `left` is how many bytes they may have,
 /// and becomes what is left of it.
@@ -129,7 +168,11 @@ pub(super) fn pick(
 ) -> Result<Vec<Picked>, RowsError> {
     let mut picked: Vec<Picked> = rows
         .iter()
-        .map(|_| [const { None }; COLUMNS.len()])
+        .map(|_| Picked {
+            values: [const { None }; COLUMNS.len()],
+            encrypted: None,
+            closed: None,
+        })
         .collect();
     let mut image = Vec::new();
     for wanted in &layout.wanted {
@@ -138,53 +181,123 @@ pub(super) fn pick(
         };
         let mut column = Column::new(group, *wanted)?;
         let mut at = 0;
-        for (row, values) in rows.iter().zip(&mut picked) {
-            column.skip(row - at)?;
-            if column.fill(1)? != 1 {
-                return Err(RowsError::Length);
-            }
-            at = row + 1;
+        for (row, picked) in rows.iter().zip(&mut picked) {
+            at = column.go_to(at, *row)?;
             image.clear();
             column.push_image(0, &mut image)?;
-            let taken = image.len() - 4;
-            *left = left.checked_sub(taken).ok_or(RowsError::TooMuch)?;
-            values[place] = (image[..4] != [0xff; 4]).then(|| image[4..].to_vec());
+            picked.values[place] = value(&image, left)?.map(<[u8]>::to_vec);
+        }
+    }
+    let id = COLUMNS.iter().position(|column| column.name == "id");
+    let mut beside = Beside::new(group, layout)?;
+    let mut at = 0;
+    for (row, picked) in rows.iter().zip(&mut picked) {
+        at = beside.go_to(at, *row)?;
+        let (hash, encrypted) = beside.row(0)?;
+        if let Some(encrypted) = encrypted {
+            *left = left
+                .checked_sub(encrypted.bytes.len())
+                .ok_or(RowsError::TooMuch)?;
+            let id = id.and_then(|at| Uuid::from_slice(picked.values[at].as_deref()?).ok());
+            let id = id.ok_or(RowsError::Value("id"))?;
+            let hash = hash.ok_or(RowsError::Value(CONTENT_HASH))?;
+            picked.encrypted = Some(Box::new((encrypted, id, hash)));
         }
     }
     Ok(picked)
 }
 
-/// Reads the rows of a file one after the other, as Postgres sends them.
-pub(super) struct ImageReader {
+/// Returns the bytes of an image, which are taken from what is left; `None` for NULL.
+fn value<'i>(image: &'i [u8], left: &mut usize) -> Result<Option<&'i [u8]>, RowsError> {
+    let value = Images::new(image).next().and_then(Result::ok).flatten();
+    let taken = value.map_or(0, <[u8]>::len);
+    *left = left.checked_sub(taken).ok_or(RowsError::TooMuch)?;
+    Ok(value)
+}
+
+/// The columns beside those of the ledger, in a group of rows.
+struct Beside([Column; 3]);
+
+impl Beside {
+    fn new(group: &dyn RowGroupReader, layout: &Layout) -> Result<Self, RowsError> {
+        let [hash, key, encrypted] = layout.beside;
+        Ok(Self([
+            Column::new(group, hash)?,
+            Column::new(group, key)?,
+            Column::new(group, encrypted)?,
+        ]))
+    }
+
+    fn go_to(&mut self, at: usize, row: usize) -> Result<usize, RowsError> {
+        for column in &mut self.0 {
+            column.go_to(at, row)?;
+        }
+        Ok(row + 1)
+    }
+
+    /// Returns the hash of a row's content, and what is encrypted of it.
+    fn row(&mut self, row: usize) -> Result<(Option<Hash>, Option<Encrypted>), RowsError> {
+        let [hash, key, encrypted] = &mut self.0;
+        let (hash, mut images) = (hash.hash(row)?, Vec::new());
+        key.push_image(row, &mut images)?;
+        encrypted.push_image(row, &mut images)?;
+        let mut images = Images::new(&images);
+        let mut next = || images.next().and_then(Result::ok).flatten();
+        let encrypted = match (images::uuid(next()), next()) {
+            (Some(key), Some(bytes)) => Some(Encrypted {
+                key,
+                bytes: bytes.to_vec(),
+            }),
+            (None, None) => None,
+            _ => return Err(RowsError::Value(CONTENT_KEY)),
+        };
+        Ok((hash, encrypted))
+    }
+}
+
+/// Reads the rows of a file one after the other.
+struct FileReader {
     file: SerializedFileReader<Bytes>,
     layout: Layout,
     /// The next group of rows.
     group: usize,
     columns: Vec<Column>,
+    beside: Option<Beside>,
     /// How many rows are decoded, and which of them is next.
     rows: usize,
     row: usize,
 }
 
-impl ImageReader {
-    pub(super) fn new(table: Table, bytes: Vec<u8>) -> Result<Self, RowsError> {
-        let file = SerializedFileReader::new(Bytes::from(bytes))?;
+/// A row as it stands in a file, but for the columns that the ledger has.
+struct Stored {
+    /// Where the content begins in what was appended.
+    content: usize,
+    hash: Option<Hash>,
+    encrypted: Option<Encrypted>,
+}
+
+impl FileReader {
+    fn new(table: Table, bytes: Bytes) -> Result<Self, RowsError> {
+        let file = SerializedFileReader::new(bytes)?;
         let layout = Layout::of(table, file.metadata().file_metadata().schema_descr())?;
         Ok(Self {
             file,
             layout,
             group: 0,
             columns: Vec::new(),
+            beside: None,
             rows: 0,
             row: 0,
         })
     }
 
-    /// Appends the images of the next row's columns, in the order of the ledger. Returns whether there was one.
-    pub(super) fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, RowsError> {
+    /// Appends the images of the next row's columns, in the order of the ledger, as they stand in the file.
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<Option<Stored>, RowsError> {
         while self.row == self.rows {
             (self.row, self.rows) = (0, 0);
-            let mut counts = self.columns.iter_mut().map(|column| column.fill(AT_ONCE));
+            let beside = self.beside.iter_mut().flat_map(|beside| &mut beside.0);
+            let columns = self.columns.iter_mut().chain(beside);
+            let mut counts = columns.map(|column| column.fill(AT_ONCE));
             if let Some(rows) = counts.next() {
                 self.rows = rows?;
                 for count in counts {
@@ -195,277 +308,141 @@ impl ImageReader {
             }
             if self.rows == 0 {
                 if self.group == self.file.num_row_groups() {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let group = self.file.get_row_group(self.group)?;
                 self.group += 1;
                 let columns = self.layout.wanted.iter();
                 let columns = columns.map(|wanted| Column::new(&*group, *wanted));
                 self.columns = columns.collect::<Result<_, _>>()?;
+                self.beside = Some(Beside::new(&*group, &self.layout)?);
             }
         }
-        for column in &mut self.columns {
+        let mut content = out.len();
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            if at == self.layout.core {
+                content = out.len();
+            }
             column.push_image(self.row, out)?;
         }
+        let beside = self.beside.as_mut().ok_or(RowsError::Length)?;
+        let (hash, encrypted) = beside.row(self.row)?;
         self.row += 1;
+        if encrypted.is_some() && hash.is_none() {
+            return Err(RowsError::Value(CONTENT_HASH));
+        }
+        Ok(Some(Stored {
+            content,
+            hash,
+            encrypted,
+        }))
+    }
+}
+
+/// Returns the keys with which contents in a file are encrypted.
+pub(super) fn keys_of(table: Table, bytes: Bytes) -> Result<Vec<Uuid>, RowsError> {
+    let file = SerializedFileReader::new(bytes)?;
+    let layout = Layout::of(table, file.metadata().file_metadata().schema_descr())?;
+    let (mut keys, mut image) = (HashSet::new(), Vec::new());
+    for at in 0..file.num_row_groups() {
+        let mut column = Column::new(&*file.get_row_group(at)?, layout.beside[1])?;
+        loop {
+            let rows = column.fill(AT_ONCE)?;
+            if rows == 0 {
+                break;
+            }
+            for row in 0..rows {
+                image.clear();
+                column.push_image(row, &mut image)?;
+                let key = Images::new(&image).next().and_then(Result::ok).flatten();
+                keys.extend(images::uuid(key));
+            }
+        }
+    }
+    Ok(keys.into_iter().collect())
+}
+
+/// Reads the rows of a file one after the other, as Postgres sends them.
+pub(super) struct ImageReader<'k> {
+    file: FileReader,
+    keys: &'k Keys,
+    /// What an erasure leaves of a content.
+    blank: Vec<u8>,
+    /// How many contents were erased, as their keys were destroyed.
+    pub(super) erased: u64,
+}
+
+impl<'k> ImageReader<'k> {
+    pub(super) fn new(table: Table, bytes: Bytes, keys: &'k Keys) -> Result<Self, RowsError> {
+        let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
+        Ok(Self {
+            file: FileReader::new(table, bytes)?,
+            keys,
+            blank: blank(layout),
+            erased: 0,
+        })
+    }
+
+    /// Appends the images of the next row's columns, in the order of the ledger. Returns whether there was one. Of a content that was erased
+    /// there is what an erasure leaves.
+    pub(super) fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, RowsError> {
+        let start = out.len();
+        let Some(stored) = self.file.next(out)? else {
+            return Ok(false);
+        };
+        if let (Some(encrypted), Some(hash)) = (&stored.encrypted, stored.hash) {
+            let id = Images::new(&out[start..]).next().and_then(Result::ok);
+            let id = images::uuid(id.flatten()).ok_or(RowsError::Value("id"))?;
+            out.truncate(stored.content);
+            match self.keys.decrypt(encrypted, id, &hash) {
+                Ok(content) => out.extend_from_slice(&content),
+                Err(Closed::Destroyed) => {
+                    self.erased += 1;
+                    out.extend_from_slice(&self.blank);
+                }
+                Err(why) => return Err(RowsError::Closed(why)),
+            }
+        }
         Ok(true)
     }
 }
 
-/// Reads all rows of a file of a table, in their order.
-pub(crate) fn read(table: Table, bytes: Bytes) -> Result<Vec<ReadRow>, RowsError> {
-    let file = SerializedFileReader::new(bytes)?;
-    let schema = file.metadata().file_metadata().schema_descr();
-    let mut wanted = Layout::of(table, schema)?.wanted;
-    let hash = schema.columns().iter();
-    let hash = hash
-        .clone()
-        .position(|column| column.name() == CONTENT_HASH);
-    wanted.push((
-        hash.ok_or(RowsError::NoColumn(CONTENT_HASH))?,
-        CONTENT_HASH,
-        None,
-    ));
-    let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
-    let mut reader = Reader {
-        prefix: TablePrefix::new(table.name()),
-        core_columns: layout.core.len(),
-        core: Vec::new(),
-        content: Vec::new(),
-        rows: Vec::new(),
-    };
-    for at in 0..file.num_row_groups() {
-        let group = file.get_row_group(at)?;
-        reader.group(&*group, &wanted)?;
-    }
-    Ok(reader.rows)
-}
-
-/// A column that is wanted: its place in the file, its name, and its type; none for the content's hash.
-type Wanted = (usize, &'static str, Option<Type>);
-
-/// The values of a column, some rows at once.
-enum Values {
-    Int4(
-        Box<parquet::column::reader::ColumnReaderImpl<Int32Type>>,
-        Vec<i32>,
-    ),
-    Int8(
-        Box<parquet::column::reader::ColumnReaderImpl<Int64Type>>,
-        Vec<i64>,
-    ),
-    Bytes(
-        Box<parquet::column::reader::ColumnReaderImpl<ByteArrayType>>,
-        Vec<ByteArray>,
-    ),
-    Fixed(
-        Box<parquet::column::reader::ColumnReaderImpl<FixedLenByteArrayType>>,
-        Vec<parquet::data_type::FixedLenByteArray>,
-    ),
-}
-
-struct Column {
-    name: &'static str,
-    ty: Option<Type>,
-    values: Values,
-    present: Vec<i16>,
-    /// The next value.
-    next: usize,
-}
-
-impl Column {
-    fn new(group: &dyn RowGroupReader, (at, name, ty): Wanted) -> Result<Self, RowsError> {
-        let values = match (group.get_column_reader(at)?, ty) {
-            (reader @ ColumnReader::Int32ColumnReader(_), Some(Type::Int4)) => {
-                Values::Int4(Box::new(get_typed_column_reader(reader)), Vec::new())
-            }
-            (reader @ ColumnReader::Int64ColumnReader(_), Some(Type::Int8 | Type::Time)) => {
-                Values::Int8(Box::new(get_typed_column_reader(reader)), Vec::new())
-            }
-            (reader @ ColumnReader::ByteArrayColumnReader(_), Some(ty))
-                if !matches!(ty, Type::Int4 | Type::Int8 | Type::Time) =>
-            {
-                Values::Bytes(Box::new(get_typed_column_reader(reader)), Vec::new())
-            }
-            (reader @ ColumnReader::FixedLenByteArrayColumnReader(_), None) => {
-                Values::Fixed(Box::new(get_typed_column_reader(reader)), Vec::new())
-            }
-            _ => return Err(RowsError::NoColumn(name)),
-        };
-        Ok(Self {
-            name,
-            ty,
-            values,
-            present: Vec::new(),
-            next: 0,
-        })
-    }
-
-    /// Passes over so many rows.
-    fn skip(&mut self, rows: usize) -> Result<(), RowsError> {
-        let skipped = match &mut self.values {
-            Values::Int4(reader, _) => reader.skip_records(rows)?,
-            Values::Int8(reader, _) => reader.skip_records(rows)?,
-            Values::Bytes(reader, _) => reader.skip_records(rows)?,
-            Values::Fixed(reader, _) => reader.skip_records(rows)?,
-        };
-        if skipped == rows {
-            Ok(())
-        } else {
-            Err(RowsError::Length)
-        }
-    }
-
-    /// Reads the next rows, so many at most, and returns how many.
-    fn fill(&mut self, most: usize) -> Result<usize, RowsError> {
-        self.present.clear();
-        self.next = 0;
-        let present = Some(&mut self.present);
-        let (rows, ..) = match &mut self.values {
-            Values::Int4(reader, values) => {
-                values.clear();
-                reader.read_records(most, present, None, values)?
-            }
-            Values::Int8(reader, values) => {
-                values.clear();
-                reader.read_records(most, present, None, values)?
-            }
-            Values::Bytes(reader, values) => {
-                values.clear();
-                reader.read_records(most, present, None, values)?
-            }
-            Values::Fixed(reader, values) => {
-                values.clear();
-                reader.read_records(most, present, None, values)?
-            }
-        };
-        // A column that may not be NULL has no levels.
-        if self.present.is_empty() {
-            self.present.resize(rows, 1);
-        }
-        Ok(rows)
-    }
-
-    /// Appends the image of the next value.
-    fn push_image(&mut self, row: usize, out: &mut Vec<u8>) -> Result<(), RowsError> {
-        if self.present.get(row).copied().unwrap_or_default() == 0 {
-            out.extend_from_slice(&[0xff; 4]);
-            return Ok(());
-        }
-        let at = self.next;
-        self.next += 1;
-        let missing = || RowsError::Value(self.name);
-        match &self.values {
-            Values::Int4(_, values) => {
-                out.extend_from_slice(&[0, 0, 0, 4]);
-                out.extend_from_slice(&values.get(at).ok_or_else(missing)?.to_be_bytes());
-            }
-            Values::Int8(_, values) => {
-                let value = *values.get(at).ok_or_else(missing)?;
-                let value = match self.ty {
-                    Some(Type::Time) => postgres_us(value),
-                    _ => value,
-                };
-                out.extend_from_slice(&[0, 0, 0, 8]);
-                out.extend_from_slice(&value.to_be_bytes());
-            }
-            Values::Bytes(_, values) => {
-                let value = values.get(at).ok_or_else(missing)?.data();
-                let start = out.len();
-                out.extend_from_slice(&[0; 4]);
-                match self.ty {
-                    Some(Type::Uuid) => append_uuid(out, value).ok_or_else(missing)?,
-                    Some(Type::Texts) => append_list(out, value).ok_or_else(missing)?,
-                    Some(Type::Json) => {
-                        out.push(1);
-                        out.extend_from_slice(value);
-                    }
-                    _ => out.extend_from_slice(value),
-                }
-                let length = i32::try_from(out.len() - start - 4).map_err(|_| missing())?;
-                out[start..start + 4].copy_from_slice(&length.to_be_bytes());
-            }
-            Values::Fixed(..) => return Err(missing()),
-        }
-        Ok(())
-    }
-
-    /// Returns the next hash.
-    fn hash(&mut self, row: usize) -> Result<Option<Hash>, RowsError> {
-        if self.present.get(row).copied().unwrap_or_default() == 0 {
-            return Ok(None);
-        }
-        let at = self.next;
-        self.next += 1;
-        match &self.values {
-            Values::Fixed(_, values) => {
-                let hash = values
-                    .get(at)
-                    .and_then(|value| value.data().try_into().ok());
-                hash.map(Some).ok_or(RowsError::Value(self.name))
-            }
-            _ => Err(RowsError::Value(self.name)),
-        }
-    }
-}
-
-struct Reader {
-    prefix: TablePrefix,
-    core_columns: usize,
-    core: Vec<u8>,
-    content: Vec<u8>,
-    rows: Vec<ReadRow>,
-}
-
-impl Reader {
-    fn group(&mut self, group: &dyn RowGroupReader, wanted: &[Wanted]) -> Result<(), RowsError> {
-        let columns = wanted.iter().map(|wanted| Column::new(group, *wanted));
-        let mut columns = columns.collect::<Result<Vec<_>, _>>()?;
-        loop {
-            let mut counts = columns.iter_mut().map(|column| column.fill(AT_ONCE));
-            let rows = counts.next().unwrap_or(Ok(0))?;
-            for count in counts {
-                if count? != rows {
-                    return Err(RowsError::Length);
-                }
-            }
-            if rows == 0 {
-                return Ok(());
-            }
-            for row in 0..rows {
-                self.row(&mut columns, row)?;
-            }
-        }
-    }
-
-    fn row(&mut self, columns: &mut [Column], row: usize) -> Result<(), RowsError> {
-        self.core.clear();
-        self.content.clear();
-        let Some((content_hash, columns)) = columns.split_last_mut() else {
-            return Err(RowsError::Length);
-        };
-        let (core, content) = columns.split_at_mut(self.core_columns);
-        for column in core {
-            column.push_image(row, &mut self.core)?;
-        }
-        for column in content {
-            column.push_image(row, &mut self.content)?;
-        }
-        let content_hash = match content_hash.hash(row)? {
+/// Reads all rows of a file of a table, in their order. With keys, what is encrypted has to be what was hashed.
+pub(crate) fn read(
+    table: Table,
+    bytes: Bytes,
+    keys: Option<&Keys>,
+) -> Result<Vec<ReadRow>, RowsError> {
+    let mut file = FileReader::new(table, bytes)?;
+    let prefix = TablePrefix::new(table.name());
+    let (mut rows, mut row) = (Vec::new(), Vec::new());
+    while let Some(stored) = {
+        row.clear();
+        file.next(&mut row)?
+    } {
+        let (core, content) = row.split_at(stored.content);
+        let hash = match stored.hash {
             Some(hash) => hash,
-            None => digest(&self.content),
+            None => digest(content),
         };
         // The first columns of each table, as the ledger has them.
-        let mut images = Images::new(&self.core);
+        let mut images = Images::new(core);
         let mut next = || images.next().and_then(Result::ok).flatten();
         let (id, writer, seq, tenant) = (next(), next(), next(), next());
-        self.rows.push(ReadRow {
+        let id = images::uuid(id).ok_or(RowsError::Value("id"))?;
+        if let (Some(encrypted), Some(keys)) = (&stored.encrypted, keys) {
+            match keys.decrypt(encrypted, id, &hash) {
+                Ok(_) | Err(Closed::Destroyed) => {}
+                Err(why) => return Err(RowsError::Closed(why)),
+            }
+        }
+        rows.push(ReadRow {
             tenant: images::uuid(tenant),
-            id: images::uuid(id).ok_or(RowsError::Value("id"))?,
+            id,
             writer: images::uuid(writer).ok_or(RowsError::Value("writer_id"))?,
             seq: images::int8(seq).ok_or(RowsError::Value("seq"))?,
-            leaf: leaf_of(&self.prefix, &self.core, &content_hash),
+            leaf: leaf_of(&prefix, core, &hash),
         });
-        Ok(())
     }
+    Ok(rows)
 }

@@ -11,10 +11,13 @@ use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::ledger::key::{Signer, Vkey};
+use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::__program::ledger::paths::Head;
+use tracing_audit::__program::ledger::tree::Hash;
 
 use super::batch_list::BatchList;
 use super::chunk::{Chunk, ids_of};
+use super::content::{Encrypted, Encryption};
 use super::failure::ArchiveError;
 use super::log_cover;
 use super::manifest::{self, Content, File, Manifest};
@@ -57,6 +60,8 @@ pub(super) struct Writer<'a> {
     pub(super) place: &'a Place,
     pub(super) signer: &'a dyn Signer,
     pub(super) keys: &'a [Vkey],
+    /// If the content is encrypted: how that of the day is.
+    pub(super) encryption: Option<Encryption>,
 }
 
 /// Which set is written, and of which entries of the log.
@@ -70,7 +75,7 @@ pub(super) struct Wanted {
 impl Writer<'_> {
     /// Writes the set of these rows, of which the chunk has all batches.
     pub(super) async fn write(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         chunk: &Chunk,
         wanted: &Wanted,
@@ -99,11 +104,17 @@ impl Writer<'_> {
             .put(of.name(*set, Part::Batches), &list.encode())
             .await?;
         drop(list);
-        let mut copying = Copying::new(chunk, wanted).map_err(encoding(*of))?;
+        let encryption = self.encryption.take();
+        let copying = Copying::new(chunk, wanted, encryption);
+        let mut copying = copying.map_err(encoding(*of))?;
         self.copy(connection, &mut copying).await?;
         let Copying {
-            files, findings, ..
+            files,
+            findings,
+            encryption,
+            ..
         } = copying;
+        self.encryption = encryption;
         if !findings.is_empty() {
             return Ok(Outcome::Differs(findings));
         }
@@ -279,6 +290,7 @@ struct Copying<'a> {
     chunk: &'a Chunk,
     wanted: &'a Wanted,
     reader: TableReader<'a>,
+    encryption: Option<Encryption>,
     encoder: Files,
     finished: Option<Finished>,
     files: Vec<File>,
@@ -286,7 +298,11 @@ struct Copying<'a> {
 }
 
 impl<'a> Copying<'a> {
-    fn new(chunk: &'a Chunk, wanted: &'a Wanted) -> io::Result<Self> {
+    fn new(
+        chunk: &'a Chunk,
+        wanted: &'a Wanted,
+        encryption: Option<Encryption>,
+    ) -> io::Result<Self> {
         let table = wanted.of.table;
         let number = TABLES.iter().position(|name| *name == table.name());
         let number = number.and_then(|number| u8::try_from(number).ok());
@@ -294,6 +310,7 @@ impl<'a> Copying<'a> {
             chunk,
             wanted,
             reader: TableReader::new(number.unwrap_or_default(), &chunk.recorded.erased, false),
+            encryption,
             encoder: Files::new(table)?,
             finished: None,
             files: Vec::new(),
@@ -330,9 +347,49 @@ impl<'a> Copying<'a> {
                 return Ok(Ok(()));
             }
         }
-        let content_hash = read.is_erased.then_some(&seen.leaf.content);
-        Ok(self.encoder.push(row, content_hash).map(|finished| {
-            self.finished = finished.or(self.finished.take());
-        }))
+        let hash = &seen.leaf.content;
+        // Of what was erased whole there is nothing to be encrypted.
+        let is_empty = read.is_erased && seen.is_blank;
+        let encryption = self.encryption.as_mut().filter(|_| !is_empty);
+        let encrypted = match encryption.zip(seen.id) {
+            None => None,
+            Some((encryption, id)) => {
+                match encrypt(
+                    encryption,
+                    self.reader.columns,
+                    row,
+                    id,
+                    hash,
+                    read.is_erased,
+                )? {
+                    Ok(encrypted) => Some(encrypted),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        let hash = (read.is_erased || encrypted.is_some()).then_some(hash);
+        let pushed = self.encoder.push(row, hash, encrypted.as_ref());
+        Ok(pushed.map(|finished| self.finished = finished.or(self.finished.take())))
     }
+}
+
+/// Encrypts the content of a row, as Postgres sends it in the order of the ledger.
+fn encrypt(
+    encryption: &mut Encryption,
+    columns: &Columns,
+    row: Fields<'_>,
+    id: Uuid,
+    hash: &Hash,
+    is_left: bool,
+) -> Result<io::Result<Encrypted>, sqlx::Error> {
+    let mut content = row;
+    content.images(columns.core.len())?;
+    let at = |name: &str| columns.all().position(|column| column == name);
+    let field = |name: &str| {
+        let mut fields = row;
+        fields.images(at(name).unwrap_or_default())?;
+        fields.field()
+    };
+    let subject = (field("tenant_id")?, field("user_id")?);
+    Ok(encryption.encrypt(subject, id, hash, content.bytes(), is_left))
 }

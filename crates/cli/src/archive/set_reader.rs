@@ -7,19 +7,22 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 use hyper::body::Bytes;
 use sha2::{Digest as _, Sha256};
+use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::ledger::tree::Hash;
 
 use super::batch_list::BatchList;
 use super::check::{Check, Found, FoundKind};
+use super::content::Keys;
 use super::look::{Wanted, look};
 use super::manifest::{self, Content, Manifest, ManifestError};
 use super::names::{Object, Part};
 use super::place::Place;
-use super::rows::{self, Picked, ReadRow};
+use super::rows::{self, Picked, ReadRow, RowsError};
+use crate::database::Database;
 use crate::error::Error;
 
 /// What is kept of a set besides what is found to be wrong with it.
@@ -74,6 +77,8 @@ pub(crate) struct SetReader<'a> {
     /// How many files are decoded at once.
     jobs: usize,
     turns: Arc<Semaphore>,
+    /// Has the keys of what is encrypted, if that is verified as well.
+    database: Option<(&'a Database, Mutex<PgConnection>)>,
 }
 
 impl<'a> SetReader<'a> {
@@ -84,6 +89,15 @@ impl<'a> SetReader<'a> {
             keys,
             jobs,
             turns: Arc::new(Semaphore::new(jobs)),
+            database: None,
+        }
+    }
+
+    /// Fails where what is encrypted cannot be decrypted with the keys that the database has. What was erased is no fault.
+    pub(super) fn opening(self, database: &'a Database, connection: PgConnection) -> Self {
+        Self {
+            database: Some((database, Mutex::new(connection))),
+            ..self
         }
     }
 
@@ -211,12 +225,33 @@ impl<'a> SetReader<'a> {
             Keep::Records(wanted) => Some(wanted.clone()),
             Keep::Nothing | Keep::Rows => None,
         };
+        let broken = |name: String, error: &RowsError| {
+            Found::new(FoundKind::FileBroken, name, error.to_string())
+        };
+        let (object, expects_keys) = (name.clone(), self.database.is_some());
+        let verified = spawn_blocking(move || {
+            let bytes = Bytes::from(expect(object.clone(), bytes, content)?);
+            let keys = expects_keys.then(|| rows::keys_of(table, bytes.clone()));
+            let keys = keys.transpose().map_err(|error| broken(object, &error))?;
+            Ok((bytes, keys))
+        });
+        let (bytes, ids) = match joined(verified.await) {
+            Ok(verified) => verified,
+            Err(found) => return Ok((file.number, Err(found))),
+        };
+        let keys = match (&self.database, ids) {
+            (Some((database, connection)), Some(ids)) => {
+                let mut connection = connection.lock().await;
+                let keys = Keys::read(&mut connection, None, &ids).await;
+                Some(keys.map_err(|source| database.read_error(source))?)
+            }
+            _ => None,
+        };
         let decoded = spawn_blocking(move || {
-            let bytes = Bytes::from(expect(name.clone(), bytes, content)?);
             let records = wanted.map(|wanted| look(table, bytes.clone(), &wanted, count));
-            let read = rows::read(table, bytes)
+            let read = rows::read(table, bytes, keys.as_ref())
                 .and_then(|rows| Ok((rows, records.transpose()?.unwrap_or_default())));
-            read.map_err(|error| Found::new(FoundKind::FileBroken, name, error.to_string()))
+            read.map_err(|error| broken(name, &error))
         });
         Ok((file.number, joined(decoded.await)))
     }

@@ -6,17 +6,20 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::tenant_uuid;
 
+use super::content::Keys;
 use super::failure::ArchiveError;
 use super::finder::{self, Archived};
 use super::look::Wanted;
 use super::names::day_of_date;
 use super::place::Place;
 use super::set_reader::{Keep, SetReader};
+use crate::database::Database;
 use crate::error::Error;
 use crate::export::columns::{PARENT_ID, TENANT_ID};
 use crate::export::html;
@@ -60,6 +63,7 @@ impl InArchive {
     /// that the application uses.
     pub(crate) async fn story(
         &self,
+        source: Option<(&Database, &mut PgConnection)>,
         request: &str,
         tenant: Option<&str>,
     ) -> Result<ArchivedStory, Error> {
@@ -83,14 +87,16 @@ impl InArchive {
         } else {
             "whose manifest is signed; --verify proves it"
         };
+        open(source, tenant, &mut found).await?;
         let tenant = tenant.map(tenant_of);
         found.retain(|archived| {
-            let of = archived.values[TENANT_ID].as_deref();
+            let of = archived.picked.values[TENANT_ID].as_deref();
             tenant.is_none_or(|tenant| of == Some(tenant.as_bytes().as_slice()))
         });
         let rows = found.iter().map(|archived| {
             let (mut row, parent) = row_of(archived);
             row.archived = Some(row::Archived {
+                closed: archived.picked.closed.map(|why| why.to_string()),
                 manifest: archived.manifest.name(),
                 said: format!("{}/{}, {said}", place.name(), archived.manifest.name()),
             });
@@ -148,18 +154,40 @@ async fn prove(
             let finding = finding.to_string();
             return Err(ArchiveError::NotProven { finding }.into());
         }
-        let before = records.iter().map(|found| &found.values);
+        let before = records.iter().map(|found| &found.picked);
         if !before.eq(&set.records) {
             let finding = format!("{name}: its files were something else a moment before");
             return Err(ArchiveError::NotProven { finding }.into());
         }
-        proven.extend(set.records.into_iter().map(|values| Archived {
+        proven.extend(set.records.into_iter().map(|picked| Archived {
             table: manifest.of.table,
-            values,
+            picked,
             manifest,
         }));
     }
     Ok(proven)
+}
+
+/// Decrypts what is encrypted of these records, with the keys that the database has for whoever reads.
+async fn open(
+    source: Option<(&Database, &mut PgConnection)>,
+    tenant: Option<&str>,
+    found: &mut [Archived],
+) -> Result<(), Error> {
+    let ids: Vec<Uuid> = found
+        .iter()
+        .filter_map(|found| found.picked.key())
+        .collect();
+    let keys = match source.filter(|_| !ids.is_empty()) {
+        Some((database, connection)) => Keys::read(connection, tenant, &ids)
+            .await
+            .map_err(|source| database.read_error(source))?,
+        None => Keys::default(),
+    };
+    for found in found {
+        found.picked.open(found.table, &keys);
+    }
+    Ok(())
 }
 
 /// Returns the tenant of a key, as `audit.tenant_uuid` computes it.
@@ -171,7 +199,7 @@ fn tenant_of(key: &str) -> Uuid {
 
 /// Returns the row of a record, and its parent.
 fn row_of(archived: &Archived) -> (Row, Option<Uuid>) {
-    let fields = archived.values.each_ref().map(Option::as_deref);
+    let fields = archived.picked.values.each_ref().map(Option::as_deref);
     let record = Record {
         table: archived.table,
         fields,

@@ -17,6 +17,7 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::__program::ledger::tree::Hash;
 
+use super::content::Encrypted;
 use super::manifest::SCHEMA_VERSION;
 use super::values::{push_list, unix_us};
 use crate::columnar::{self, Cells, Shape, failed};
@@ -39,8 +40,19 @@ const MOST_GROUP_BYTES: usize = 64 << 20;
 const MOST_FILE_ROWS: u64 = 1_000_000;
 const MOST_FILE_BYTES: usize = 64 << 20;
 
-/// The column that the leaf of a row whose content was erased is computed with.
+/// The column that the leaf of a row is computed with whose content was erased, or is encrypted.
 pub(crate) const CONTENT_HASH: &str = "content_hash";
+
+/// The key with which the content of a row is encrypted, and what is encrypted.
+pub(crate) const CONTENT_KEY: &str = "content_key";
+pub(crate) const ENCRYPTED_CONTENT: &str = "encrypted_content";
+
+/// The columns beside those of the ledger.
+const BESIDE: [(&str, Shape); 3] = [
+    (CONTENT_HASH, Shape::Hash),
+    (CONTENT_KEY, Shape::Text),
+    (ENCRYPTED_CONTENT, Shape::Bytes),
+];
 
 /// Returns the columns of a table, and how they are stored.
 pub(crate) fn columns(table: Table) -> impl Iterator<Item = &'static Column> {
@@ -50,7 +62,7 @@ pub(crate) fn columns(table: Table) -> impl Iterator<Item = &'static Column> {
 /// Returns the schema of a table's files.
 pub(crate) fn schema(table: Table) -> io::Result<TypePtr> {
     let columns = columns(table).map(|column| (column.name, Shape::from(column.ty)));
-    columnar::schema(table.name(), columns.chain([(CONTENT_HASH, Shape::Hash)]))
+    columnar::schema(table.name(), columns.chain(BESIDE))
 }
 
 /// A file that is whole.
@@ -76,6 +88,8 @@ pub(super) struct Files {
     order: Vec<(usize, Type)>,
     id: usize,
     tenant: usize,
+    /// The first field of the content.
+    content: usize,
     fields: usize,
     writer: Option<SerializedFileWriter<Vec<u8>>>,
     cells: Vec<Cells>,
@@ -99,6 +113,7 @@ impl Files {
             order,
             id: at("id"),
             tenant: at("tenant_id"),
+            content: layout.core.len(),
             fields: layout.all().count(),
             writer: None,
             cells: Vec::new(),
@@ -108,16 +123,18 @@ impl Files {
         })
     }
 
-    /// Adds a row, as Postgres sends it in the order of the ledger. Returns a file if one is full without it.
+    /// Adds a row, as Postgres sends it in the order of the ledger, and what stands beside it. Returns a file if one is full without it.
     pub(super) fn push(
         &mut self,
         mut row: Fields<'_>,
         content_hash: Option<&Hash>,
+        encrypted: Option<&Encrypted>,
     ) -> io::Result<Option<Finished>> {
         let bytes = row.bytes().len();
         let mut fields = Vec::with_capacity(self.fields);
-        for _ in 0..self.fields {
-            fields.push(row.field().map_err(io::Error::other)?);
+        for at in 0..self.fields {
+            let field = row.field().map_err(io::Error::other)?;
+            fields.push(field.filter(|_| encrypted.is_none() || at < self.content));
         }
         let uuid = |at: usize| fields[at].and_then(|bytes| Uuid::from_slice(bytes).ok());
         let (id, tenant) = (uuid(self.id).unwrap_or_default(), uuid(self.tenant));
@@ -139,7 +156,8 @@ impl Files {
         }
         if self.cells.is_empty() {
             let shapes = self.order.iter().map(|(_, ty)| Shape::from(*ty));
-            self.cells = shapes.chain([Shape::Hash]).map(Cells::of).collect();
+            let beside = BESIDE.map(|(_, shape)| shape);
+            self.cells = shapes.chain(beside).map(Cells::of).collect();
         }
         for ((at, ty), cells) in self.order.iter().zip(&mut self.cells) {
             match ty {
@@ -147,8 +165,11 @@ impl Files {
                 ty => cells.push(*ty, fields[*at], unix_us),
             }
         }
-        if let Some(cells) = self.cells.last_mut() {
-            cells.push_bytes(content_hash.map(|hash| &hash[..]));
+        if let Some([hash, key, content]) = self.cells.get_mut(self.order.len()..) {
+            let key_id = encrypted.map(|encrypted| encrypted.key.to_string());
+            hash.push_bytes(content_hash.map(|hash| &hash[..]));
+            key.push_bytes(key_id.as_deref().map(str::as_bytes));
+            content.push_bytes(encrypted.map(|encrypted| &encrypted.bytes[..]));
         }
         self.group_rows += 1;
         self.group_bytes += bytes;
@@ -220,7 +241,12 @@ fn properties(table: Table) -> WriterProperties {
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path, encoding);
     }
+    // What is encrypted is compressed already, and no two contents are the same.
+    let encrypted = ColumnPath::from(ENCRYPTED_CONTENT);
     builder
+        .set_column_dictionary_enabled(encrypted.clone(), false)
+        .set_column_compression(encrypted.clone(), Compression::UNCOMPRESSED)
+        .set_column_statistics_enabled(encrypted, EnabledStatistics::None)
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("tracing-audit ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_key_value_metadata(Some(vec![version]))

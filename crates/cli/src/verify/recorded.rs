@@ -85,8 +85,21 @@ fn erasures() -> String {
     GROUP BY e.erasure_id
     UNION ALL
     SELECT coalesce(v.metadata ->> 'rows', ''), v.user_id, left(translate(v.created_at, 'T', ' '), 19), false, ''
-    FROM events v WHERE NOT EXISTS (SELECT FROM audit.erasures e WHERE e.erasure_id::text = v.target_id)
+    FROM events v WHERE v.metadata ->> 'rows' IS DISTINCT FROM '0' AND NOT EXISTS (SELECT FROM audit.erasures e WHERE e.erasure_id::text = v.target_id)
     ORDER BY at"
+    )
+}
+
+/// Erasures of archived content, each with how many keys it has destroyed, and how many its event tells of.
+fn destroyed_keys() -> String {
+    format!(
+        "
+    WITH destroyed AS (SELECT k.erasure_id::text AS erasure, count(*) AS keys FROM audit.subject_keys k WHERE k.erasure_id IS NOT NULL GROUP BY 1),
+    told AS (
+        SELECT e.target_id AS erasure, (e.metadata ->> 'keys')::bigint AS keys FROM audit.events e
+        WHERE e.action_type = 'audit.erased' AND e.target_type = 'erasure' AND e.metadata ? 'keys' AND {IS_MADE_HERE}
+    )
+    SELECT coalesce(d.keys, 0), coalesce(t.keys, 0) FROM destroyed d FULL JOIN told t USING (erasure) WHERE d.keys IS DISTINCT FROM t.keys ORDER BY 1, 2"
     )
 }
 
@@ -252,6 +265,7 @@ impl Recorded {
         let mut recorded = Self::default();
         recorded.removals(connection, leaves.as_ref()).await?;
         recorded.erasures(connection).await?;
+        recorded.destroyed_keys(connection).await?;
         let unrecorded = [Kind::RemovalUnrecorded, Kind::ErasureUnrecorded];
         let findings = recorded.findings.into_iter();
         let findings = findings.filter(|finding| unrecorded.contains(&finding.kind));
@@ -271,6 +285,7 @@ impl Recorded {
         if !is_partial || is_relied_on {
             self.removals(connection, leaves).await?;
             self.erasures(connection).await?;
+            self.destroyed_keys(connection).await?;
         }
         if !is_partial {
             self.small_tables(connection).await?;
@@ -421,6 +436,22 @@ impl Recorded {
                 // There is one hash of all content, which nothing of it can be compared with any more.
                 self.notes.push(format!("erased {fields}, of {what}; that the rest of the content was so before is not proven"));
             }
+        }
+        Ok(())
+    }
+
+    /// Compares the keys of archived content that were destroyed with the events that tell of them.
+    async fn destroyed_keys(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let differing: Vec<(i64, i64)> = sqlx::query_as(AssertSqlSafe(destroyed_keys()))
+            .persistent(false)
+            .fetch_all(connection)
+            .await?;
+        for (destroyed, told) in differing {
+            let detail = format!(
+                "keys of archived content: {destroyed} destroyed, and {told} that the event of an erasure tells of"
+            );
+            self.findings
+                .push(Finding::new(Kind::ErasureUnrecorded, detail));
         }
         Ok(())
     }

@@ -344,7 +344,7 @@ pub(crate) struct TableReader<'a> {
 }
 
 /// Returns the content of a row when all of it was erased.
-fn blank(columns: &Columns) -> Vec<u8> {
+pub(crate) fn blank(columns: &Columns) -> Vec<u8> {
     let images = columns.content.iter().map(|column| match *column {
         "salt" => &b"\0\0\0\0"[..],
         "metadata" => b"\0\0\0\x03\x01{}",

@@ -7,6 +7,7 @@
 )]
 
 mod changes;
+mod encrypted;
 mod kills;
 mod later;
 mod moves;

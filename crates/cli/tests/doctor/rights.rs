@@ -207,7 +207,7 @@ const RIGHTS: &[Case] = &[
             audit.system_metrics, audit.tool_invocations, audit.transaction_events, audit.transactions, audit.user_agent_interactions,
             audit.events, audit.activities, audit.writers, audit.dead_letters, audit.removals, audit.legal_holds, audit.legal_hold_lifts, audit.settings,
             audit.partition_lock, audit.schema_migrations, audit.tracked_tables, audit.tracked, audit.changes,
-            audit.ledger, audit.ledger_nodes, audit.checkpoint, audit.erasures, audit.archives FROM \"Some Body\"",
+            audit.ledger, audit.ledger_nodes, audit.checkpoint, audit.erasures, audit.archives, audit.subject_keys FROM \"Some Body\"",
         undone: AsAdvised,
         found: &["problem privileges audit.batches"],
     },

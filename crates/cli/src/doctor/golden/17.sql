@@ -1963,6 +1963,47 @@ $function$
 ALTER FUNCTION audit.depending(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.depending(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.depending(text) TO audit_maintainer;
+--@ ["function","audit.destroy_subject_keys(uuid,text,uuid)","","f (erasure uuid, of_user text, of_tenant uuid) bigint",null]
+CREATE OR REPLACE FUNCTION audit.destroy_subject_keys(erasure uuid, of_user text, of_tenant uuid)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    name  constant bytea := CASE WHEN of_user IS NOT NULL THEN audit.subject_of(of_user) END;
+    holds text;
+    destroyed bigint;
+BEGIN
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.subject_keys IN SHARE ROW EXCLUSIVE MODE');
+    SELECT string_agg(DISTINCT h.id::text, ', ') INTO holds FROM audit.subject_keys k
+        JOIN audit.legal_holds h ON (h.tenant_id IS NULL OR h.tenant_id = k.tenant_id) AND h.from_time < k.month + interval '1 month' AND h.to_time > k.month::timestamptz
+        WHERE k.erasure_id IS NULL AND (name IS NULL OR k.subject = name) AND (of_tenant IS NULL OR k.tenant_id = of_tenant)
+            AND NOT EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = h.id);
+    IF holds IS NOT NULL THEN
+        RAISE EXCEPTION 'audit trail: archived content is not erased: held by the legal hold %', holds USING ERRCODE = 'object_in_use';
+    END IF;
+    IF NOT EXISTS (SELECT FROM audit.subject_keys k WHERE k.erasure_id IS NULL AND (name IS NULL OR k.subject = name) AND (of_tenant IS NULL OR k.tenant_id = of_tenant)) THEN
+        RETURN 0;
+    END IF;
+    ALTER TABLE audit.subject_keys DISABLE TRIGGER append_only, DISABLE TRIGGER append_only_rows;
+    UPDATE audit.subject_keys k SET key = NULL, subject = NULL, erasure_id = erasure
+        WHERE k.erasure_id IS NULL AND (name IS NULL OR k.subject = name) AND (of_tenant IS NULL OR k.tenant_id = of_tenant);
+    GET DIAGNOSTICS destroyed = ROW_COUNT;
+    ALTER TABLE audit.subject_keys ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_rows;
+    RETURN destroyed;
+END
+$function$
+;
+--@ ["object","audit.destroy_subject_keys(uuid,text,uuid)","function","",null]
+--@ ["owner","audit.destroy_subject_keys(uuid,text,uuid)","","",null]
+ALTER FUNCTION audit.destroy_subject_keys(uuid,text,uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.destroy_subject_keys(uuid,text,uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.destroy_subject_keys(uuid,text,uuid) TO audit_maintainer;
 --@ ["function","audit.differs_expression(smallint,oid)","","f (attnum smallint, type oid) text",null]
 CREATE OR REPLACE FUNCTION audit.differs_expression(attnum smallint, type oid)
  RETURNS text
@@ -2146,8 +2187,8 @@ GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) T
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_writer;
 --@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_maintainer;
---@ ["function","audit.erase(text,text,text,text,uuid,uuid,text[])","","f (reason text, requested_by text, of_user text DEFAULT NULL::text, of_request text DEFAULT NULL::text, of_tenant uuid DEFAULT NULL::uuid, of_record uuid DEFAULT NULL::uuid, fields text[] DEFAULT NULL::text[], OUT event uuid, OUT rows bigint, OUT dead_letters bigint) record",null]
-CREATE OR REPLACE FUNCTION audit.erase(reason text, requested_by text, of_user text DEFAULT NULL::text, of_request text DEFAULT NULL::text, of_tenant uuid DEFAULT NULL::uuid, of_record uuid DEFAULT NULL::uuid, fields text[] DEFAULT NULL::text[], OUT event uuid, OUT rows bigint, OUT dead_letters bigint)
+--@ ["function","audit.erase(text,text,text,text,uuid,uuid,text[])","","f (reason text, requested_by text, of_user text DEFAULT NULL::text, of_request text DEFAULT NULL::text, of_tenant uuid DEFAULT NULL::uuid, of_record uuid DEFAULT NULL::uuid, fields text[] DEFAULT NULL::text[], OUT event uuid, OUT rows bigint, OUT dead_letters bigint, OUT keys bigint) record",null]
+CREATE OR REPLACE FUNCTION audit.erase(reason text, requested_by text, of_user text DEFAULT NULL::text, of_request text DEFAULT NULL::text, of_tenant uuid DEFAULT NULL::uuid, of_record uuid DEFAULT NULL::uuid, fields text[] DEFAULT NULL::text[], OUT event uuid, OUT rows bigint, OUT dead_letters bigint, OUT keys bigint)
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -2216,15 +2257,18 @@ BEGIN
             rows := rows + changed;
         END LOOP;
     END LOOP;
+    -- A key is of all that an archive has of a user and a month: whoever erases less leaves it.
+    keys := CASE WHEN fields IS NULL AND num_nonnulls(of_request, of_record) = 0 THEN audit.destroy_subject_keys(erasure, of_user, of_tenant) ELSE 0 END;
     -- Records that Postgres refused are kept as bytes.
     SELECT count(*) INTO dead_letters FROM audit.dead_letters d
         WHERE d.record_id = of_record OR position(convert_to(coalesce(of_user, of_request), 'UTF8') IN d.frame) > 0;
-    IF rows > 0 THEN
+    IF rows > 0 OR keys > 0 THEN
         SELECT sha256(string_agg(audit.row_sha256(e), '' ORDER BY e.number)) INTO hashed FROM audit.erasures e WHERE e.erasure_id = erasure;
         -- Not what was erased: the event stays.
         event := audit.append_event('audit.erased', 'erasure', erasure::text, reason, NULL, of_tenant, jsonb_build_object(
             'rows', rows, 'fields', coalesce(fields, '{}'), 'requested_by', requested_by, 'sha256', encode(hashed, 'hex'),
-            'of', CASE WHEN of_user IS NOT NULL THEN 'user' WHEN of_request IS NOT NULL THEN 'request' WHEN of_record IS NOT NULL THEN 'record' ELSE 'tenant' END));
+            'of', CASE WHEN of_user IS NOT NULL THEN 'user' WHEN of_request IS NOT NULL THEN 'request' WHEN of_record IS NOT NULL THEN 'record' ELSE 'tenant' END)
+            || CASE WHEN keys > 0 THEN jsonb_build_object('keys', keys) ELSE '{}' END);
     END IF;
 END
 $function$
@@ -6539,6 +6583,152 @@ ALTER FUNCTION audit.settle_partition(text,timestamp with time zone) OWNER TO au
 GRANT EXECUTE ON ROUTINE audit.settle_partition(text,timestamp with time zone) TO audit_operator;
 --@ ["privilege","audit.settle_partition(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.settle_partition(text,timestamp with time zone) TO audit_maintainer;
+--@ ["column","audit.subject_keys","erasure_id","","ALTER TABLE audit.subject_keys ALTER COLUMN erasure_id TYPE uuid USING erasure_id::uuid;"]
+ALTER TABLE audit.subject_keys ADD COLUMN erasure_id uuid;
+--@ ["column","audit.subject_keys","key","","ALTER TABLE audit.subject_keys ALTER COLUMN key TYPE bytea USING key::bytea;"]
+ALTER TABLE audit.subject_keys ADD COLUMN key bytea;
+--@ ["column","audit.subject_keys","key_id","","ALTER TABLE audit.subject_keys ALTER COLUMN key_id TYPE uuid USING key_id::uuid;"]
+ALTER TABLE audit.subject_keys ADD COLUMN key_id uuid;
+--@ ["column","audit.subject_keys","made_at","","ALTER TABLE audit.subject_keys ALTER COLUMN made_at TYPE timestamp with time zone USING made_at::timestamp with time zone;"]
+ALTER TABLE audit.subject_keys ADD COLUMN made_at timestamp with time zone;
+--@ ["column","audit.subject_keys","month","","ALTER TABLE audit.subject_keys ALTER COLUMN month TYPE date USING month::date;"]
+ALTER TABLE audit.subject_keys ADD COLUMN month date;
+--@ ["column","audit.subject_keys","subject","","ALTER TABLE audit.subject_keys ALTER COLUMN subject TYPE bytea USING subject::bytea;"]
+ALTER TABLE audit.subject_keys ADD COLUMN subject bytea;
+--@ ["column","audit.subject_keys","tenant_id","","ALTER TABLE audit.subject_keys ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.subject_keys ADD COLUMN tenant_id uuid;
+--@ ["column not null","audit.subject_keys","key_id","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN key_id SET NOT NULL;
+--@ ["column not null","audit.subject_keys","made_at","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN made_at SET NOT NULL;
+--@ ["column not null","audit.subject_keys","month","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN month SET NOT NULL;
+--@ ["column statistics","audit.subject_keys","erasure_id","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN erasure_id SET STATISTICS 0;
+--@ ["column statistics","audit.subject_keys","key","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN key SET STATISTICS 0;
+--@ ["column statistics","audit.subject_keys","key_id","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN key_id SET STATISTICS 0;
+--@ ["column statistics","audit.subject_keys","made_at","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN made_at SET STATISTICS 0;
+--@ ["column statistics","audit.subject_keys","month","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN month SET STATISTICS 0;
+--@ ["column statistics","audit.subject_keys","subject","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN subject SET STATISTICS 0;
+--@ ["column statistics","audit.subject_keys","tenant_id","",null]
+ALTER TABLE audit.subject_keys ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["columns","audit.subject_keys","","[[\"key_id\", \"uuid\"], [\"month\", \"date\"], [\"tenant_id\", \"uuid\"], [\"subject\", \"bytea\"], [\"key\", \"bytea\"], [\"made_at\", \"timestamp with time zone\"], [\"erasure_id\", \"uuid\"]]",null]
+--@ ["constraint","audit.subject_keys","subject_keys_check",null,null]
+ALTER TABLE audit.subject_keys ADD CONSTRAINT subject_keys_check CHECK ((num_nonnulls(subject, key) =
+CASE
+    WHEN (erasure_id IS NULL) THEN 2
+    ELSE 0
+END));
+--@ ["constraint","audit.subject_keys","subject_keys_key_check",null,null]
+ALTER TABLE audit.subject_keys ADD CONSTRAINT subject_keys_key_check CHECK ((octet_length(key) = 32));
+--@ ["constraint","audit.subject_keys","subject_keys_pkey",null,null]
+ALTER TABLE audit.subject_keys ADD CONSTRAINT subject_keys_pkey PRIMARY KEY (key_id);
+--@ ["constraint","audit.subject_keys","subject_keys_subject_check",null,null]
+ALTER TABLE audit.subject_keys ADD CONSTRAINT subject_keys_subject_check CHECK ((octet_length(subject) = ANY (ARRAY[0, 32])));
+--@ ["forced row security","audit.subject_keys","","",null]
+ALTER TABLE audit.subject_keys FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.subject_keys","UNIQUE audit.subject_keys USING btree (subject, month, tenant_id) NULLS NOT DISTINCT WHERE (erasure_id IS NULL)","refuses",null]
+CREATE UNIQUE INDEX ON audit.subject_keys USING btree (subject, month, tenant_id) NULLS NOT DISTINCT WHERE (erasure_id IS NULL);
+--@ ["logged","audit.subject_keys","","",null]
+ALTER TABLE audit.subject_keys SET LOGGED;
+--@ ["object","audit.subject_keys","table","",null]
+--@ ["owner","audit.subject_keys","","",null]
+ALTER TABLE audit.subject_keys OWNER TO audit_owner;
+--@ ["policy","audit.subject_keys","adding",null,null]
+CREATE POLICY adding ON audit.subject_keys FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.subject_keys","auditor",null,null]
+CREATE POLICY auditor ON audit.subject_keys FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.subject_keys","destroying",null,null]
+CREATE POLICY destroying ON audit.subject_keys FOR UPDATE TO audit_maintainer USING (true) WITH CHECK (true);
+--@ ["policy","audit.subject_keys","maintainer",null,null]
+CREATE POLICY maintainer ON audit.subject_keys FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.subject_keys","tenant",null,null]
+CREATE POLICY tenant ON audit.subject_keys FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.subject_keys","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.subject_keys TO audit_auditor;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.subject_keys TO audit_maintainer;
+--@ ["privilege","audit.subject_keys","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.subject_keys TO audit_reader;
+--@ ["row security","audit.subject_keys","","",null]
+ALTER TABLE audit.subject_keys ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.subject_keys","","r ","[\"audit\", \"subject_keys\"]"]
+--@ ["trigger","audit.subject_keys","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.subject_keys FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.subject_keys ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.subject_keys FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.subject_keys ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.subject_keys","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.subject_keys FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.subject_keys ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.subject_keys FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.subject_keys ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.subject_keys_of(date,uuid[],text[])","","f (month date, tenants uuid[], users text[]) TABLE(key_id uuid, key bytea)",null]
+CREATE OR REPLACE FUNCTION audit.subject_keys_of(month date, tenants uuid[], users text[])
+ RETURNS TABLE(key_id uuid, key bytea)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+#variable_conflict use_column
+DECLARE
+    first_day constant date := subject_keys_of.month;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    IF first_day IS NULL OR NOT isfinite(first_day) OR extract(day FROM first_day) <> 1 OR coalesce(array_ndims(tenants), 1) <> 1 OR coalesce(array_ndims(users), 1) <> 1
+        OR cardinality(tenants) IS NULL OR cardinality(tenants) IS DISTINCT FROM cardinality(users) THEN
+        RAISE EXCEPTION 'audit trail: keys are of a month, by its first day, and of tenants with a user each' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- A month's keys are made once: most calls find them.
+    IF EXISTS (SELECT FROM unnest(tenants, users) u (tenant, name) WHERE NOT EXISTS (
+        SELECT FROM audit.subject_keys k WHERE k.month = first_day AND k.subject = audit.subject_of(u.name) AND k.tenant_id IS NOT DISTINCT FROM u.tenant AND k.erasure_id IS NULL)) THEN
+        PERFORM audit.run_with_short_waits('LOCK TABLE audit.subject_keys IN SHARE ROW EXCLUSIVE MODE');
+        INSERT INTO audit.subject_keys (key_id, month, tenant_id, subject, key, made_at)
+        SELECT gen_random_uuid(), first_day, s.tenant, s.subject, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), clock_timestamp()
+        FROM (SELECT DISTINCT u.tenant, audit.subject_of(u.name) AS subject FROM unnest(tenants, users) u (tenant, name)) s
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN QUERY SELECT k.key_id, k.key FROM unnest(tenants, users) WITH ORDINALITY u (tenant, name, place)
+        JOIN audit.subject_keys k ON k.month = first_day AND k.subject = audit.subject_of(u.name) AND k.tenant_id IS NOT DISTINCT FROM u.tenant AND k.erasure_id IS NULL
+        ORDER BY u.place;
+END
+$function$
+;
+--@ ["object","audit.subject_keys_of(date,uuid[],text[])","function","",null]
+--@ ["owner","audit.subject_keys_of(date,uuid[],text[])","","",null]
+ALTER FUNCTION audit.subject_keys_of(date,uuid[],text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.subject_keys_of(date,uuid[],text[])","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.subject_keys_of(date,uuid[],text[]) TO audit_auditor;
+--@ ["privilege","audit.subject_keys_of(date,uuid[],text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.subject_keys_of(date,uuid[],text[]) TO audit_maintainer;
+--@ ["function","audit.subject_of(text)","","f (name text) bytea",null]
+CREATE OR REPLACE FUNCTION audit.subject_of(name text)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN CASE WHEN (name IS NULL) THEN '\x'::bytea ELSE sha256(convert_to(name, 'UTF8'::name)) END
+;
+--@ ["object","audit.subject_of(text)","function","",null]
+--@ ["owner","audit.subject_of(text)","","",null]
+ALTER FUNCTION audit.subject_of(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.subject_of(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.subject_of(text) TO audit_maintainer;
 --@ ["object","audit.system_errors","view","",null]
 --@ ["owner","audit.system_errors","","",null]
 ALTER VIEW audit.system_errors OWNER TO audit_owner;
