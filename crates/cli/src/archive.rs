@@ -6,9 +6,11 @@
 //! be erased of a row is encrypted there, if that is asked for ([`content`]). Each manifest is recorded in the trail ([`noting`]), and what is in
 //! the archive may be removed from the database ([`remove`]).
 //!
-//! What is there is verified whole ([`verify`], [`set_reader`]), or looked through for a request ([`story`], [`finder`], [`look`]).
+//! What is there is verified whole ([`verify`], [`set_reader`]), looked through for a request ([`story`], [`finder`], [`look`]), or searched
+//! by a filter ([`scan`], [`sift`], [`matching`]).
 
 mod batch_list;
+pub(crate) mod beside;
 mod check;
 mod chunk;
 mod column;
@@ -20,6 +22,8 @@ mod holds;
 mod log_cover;
 mod look;
 mod manifest;
+pub(crate) mod matching;
+pub(crate) mod moment;
 mod names;
 mod noting;
 mod place;
@@ -28,8 +32,10 @@ mod ranges;
 mod remove;
 mod restore;
 mod rows;
+pub(crate) mod scan;
 mod set;
 mod set_reader;
+mod sift;
 mod story;
 mod table_file;
 mod values;
@@ -58,7 +64,7 @@ pub(crate) use self::place::{Lock, LockError, Place};
 use self::plan::{Days, Sets, State};
 use self::remove::Removal;
 use self::set::{Outcome, Signed, Wanted, Writer};
-pub(crate) use self::story::InArchive;
+pub(crate) use self::story::{ArchivePlace, InArchive, tenant_of};
 use crate::database::{Database, record_reading};
 use crate::error::Error;
 use crate::retain::{self, Partition};

@@ -4,6 +4,8 @@
 //! snapshot, writes them in a format ([`encoder`]), and hands the bytes to a sink ([`output`]): here a
 //! file that gets its name once it is whole ([`file`]), on the page a download ([`job`]).
 
+#[cfg(feature = "archive")]
+mod archived;
 mod asked;
 pub(crate) mod columns;
 mod csv;
@@ -33,7 +35,7 @@ pub(crate) use self::asked::Export;
 use self::columns::SCHEMA_VERSION;
 pub(crate) use self::failure::ExportError;
 use self::file::{BeginError, PartFile, Stdout, with_suffix};
-use self::job::{Begun, Job, JobError, Written};
+use self::job::{Job, JobError, Written};
 use crate::database::{Database, Scope, begin, is_bound_to_none};
 use crate::error::Error;
 use crate::filter::Filter;
@@ -48,11 +50,19 @@ const MOST_PROVEN: usize = 10_000;
 /// Whether this login reads all rows.
 const READS_ALL: &str = "SELECT has_table_privilege('audit.batches', 'SELECT')";
 
-/// Runs the command.
-pub(crate) fn run(database: &Database, arguments: &Export) -> Result<ExitCode, Error> {
+/// Runs the command; without a database, on an archive alone.
+pub(crate) fn run(database: Option<&Database>, arguments: &Export) -> Result<ExitCode, Error> {
     let filter = arguments.filter()?;
     runtime()?.block_on(async {
-        let export = export(database, arguments, &filter);
+        let export = async {
+            match database {
+                Some(database) => export(database, arguments, &filter).await,
+                #[cfg(feature = "archive")]
+                None => archived::export(arguments, &filter).await,
+                #[cfg(not(feature = "archive"))]
+                None => Err(Error::NoUrl),
+            }
+        };
         tokio::select! {
             biased;
             signalled = tail::signal() => {
@@ -69,23 +79,15 @@ async fn export(
     arguments: &Export,
     filter: &Filter,
 ) -> Result<ExitCode, Error> {
-    let is_stdout = arguments.output == Path::new("-");
-    if arguments.proofs && is_stdout {
+    if arguments.proofs && arguments.output == Path::new("-") {
         return Err(ExportError::ProofsOfOutput.into());
     }
-    let keys = read_keys(&arguments.key)?;
+    let keys = read_keys(arguments.keys())?;
+    #[cfg(feature = "archive")]
+    let archive = arguments.archive.open()?;
     let mut connection = database.connect_to_trail().await?;
     check_rights(database, arguments, filter, &mut connection).await?;
-    let part = |name: &Path| begin_file(name, arguments.force);
-    let mut file = (!is_stdout).then(|| part(&arguments.output)).transpose()?;
-    let manifest = arguments.manifest.clone();
-    let manifest =
-        manifest.or_else(|| (!is_stdout).then(|| with_suffix(&arguments.output, ".manifest.json")));
-    let manifest = manifest.map(|name| part(&name)).transpose()?;
-    let proofs = arguments
-        .proofs
-        .then(|| part(&with_suffix(&arguments.output, ".proofs")))
-        .transpose()?;
+    let [mut file, manifest, proofs] = begin_files(arguments)?;
     let job = Job {
         database,
         scope: Scope::from(filter.tenant.as_deref()),
@@ -96,6 +98,8 @@ async fn export(
         is_raw: arguments.raw_values,
         most_proven: arguments.proofs.then_some(MOST_PROVEN),
         is_shown: true,
+        #[cfg(feature = "archive")]
+        archive: archive.as_ref(),
     };
     let failed = |error| failure(arguments, error);
     let begun = job.begin(&mut connection).await.map_err(failed)?;
@@ -111,7 +115,16 @@ async fn export(
         None => None,
     };
     let ended = job.end(&mut connection, &begun, &written).await?;
-    let told = told(arguments, &job, &begun, &written);
+    let mut told = told(arguments, filter, &begun.at, &written);
+    told["login"] = json!(begun.login);
+    told["purpose"] = json!(job.purpose);
+    told["database"] = json!(begun.database);
+    told["server"] = json!(database.name());
+    told["postgres"] = json!(begun.server);
+    #[cfg(feature = "archive")]
+    if let Some(archive) = &archive {
+        told["archive"] = archived::of_archive(archive, &written);
+    }
     let events = json!({ "begun": begun.event.to_string(), "ended": ended.to_string() });
     let (proofs, about) = proofs.map_or((None, Value::Null), |(file, about)| (Some(file), about));
     let manifest = manifest
@@ -120,6 +133,22 @@ async fn export(
     // What stands beside the file first, so that it is all there once the file has its name.
     keep_all([manifest, proofs, file])?;
     Ok(conclude(arguments, &written))
+}
+
+/// Begins the file, its manifest and its proofs, as far as they are asked for.
+fn begin_files(arguments: &Export) -> Result<[Option<PartFile>; 3], Error> {
+    let is_stdout = arguments.output == Path::new("-");
+    let part = |name: &Path| begin_file(name, arguments.force);
+    let file = (!is_stdout).then(|| part(&arguments.output)).transpose()?;
+    let manifest = arguments.manifest.clone();
+    let manifest =
+        manifest.or_else(|| (!is_stdout).then(|| with_suffix(&arguments.output, ".manifest.json")));
+    let manifest = manifest.map(|name| part(&name)).transpose()?;
+    let proofs = arguments
+        .proofs
+        .then(|| part(&with_suffix(&arguments.output, ".proofs")))
+        .transpose()?;
+    Ok([file, manifest, proofs])
 }
 
 /// Checks what this login must say.
@@ -270,10 +299,9 @@ async fn prove(
     Ok((file, about))
 }
 
-/// Returns what the manifest says of an export.
-fn told(arguments: &Export, job: &Job<'_>, begun: &Begun, written: &Written) -> Value {
-    let filters: Vec<Value> = job
-        .filter
+/// Returns what the manifest says of an export, wherever its records are from.
+fn told(arguments: &Export, filter: &Filter, begun: &str, written: &Written) -> Value {
+    let filters: Vec<Value> = filter
         .values()
         .into_iter()
         .map(|(name, value)| json!({ "name": name, "value": value }))
@@ -290,7 +318,7 @@ fn told(arguments: &Export, job: &Job<'_>, begun: &Begun, written: &Written) -> 
         "manifest_version": 1,
         "program": concat!("tracing-audit ", env!("CARGO_PKG_VERSION")),
         "file": file,
-        "format": job.format.name(),
+        "format": arguments.format.name(),
         "schema_version": SCHEMA_VERSION,
         "raw_values": arguments.raw_values,
         "bytes": written.bytes,
@@ -299,14 +327,15 @@ fn told(arguments: &Export, job: &Job<'_>, begun: &Begun, written: &Written) -> 
         "records_by_table": written.by_table(),
         "records_unread": written.tally.unread,
         "one_snapshot": written.is_one_snapshot,
-        "query": job.filter.query(),
+        "query": filter.query(),
         "filters": filters,
-        "login": begun.login,
-        "purpose": job.purpose,
-        "database": begun.database,
-        "server": job.database.name(),
-        "postgres": begun.server,
-        "begun": begun.at,
+        "login": null,
+        "purpose": null,
+        "database": null,
+        "server": null,
+        "postgres": null,
+        "archive": null,
+        "begun": begun,
         "ended": written.ended,
         "ledger": ledger,
         "no_ledger": no_ledger,

@@ -22,7 +22,7 @@ use crate::STATUSES;
 pub(crate) const LOOKED_AT: usize = 100_000;
 
 /// What else is searched of an event: what it is and what it is about, and the texts of its family.
-const OF_EVENTS: [&str; 6] = [
+pub(crate) const OF_EVENTS: [&str; 6] = [
     "action_type",
     "target_id",
     "metadata ->> 'message'",

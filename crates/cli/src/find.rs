@@ -1,26 +1,39 @@
 //! `find`: lists requests by user, tenant, time, outcome or text.
 
+#[cfg(feature = "archive")]
+mod archived;
+mod request;
+
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::str::FromStr as _;
 
-use serde_json::json;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _, FromRow, Row as _};
 use tracing_audit::__program::Table;
 
+use self::request::{Request, lines};
+#[cfg(feature = "archive")]
+use crate::archive::ArchivePlace;
 use crate::complain;
 use crate::database::{Database, begin, is_bound_to_none, record_reading};
 use crate::error::Error;
 use crate::filter::searched_texts;
-use crate::pages::{Extent, Pages};
-use crate::row::{RecordId, Row, table_of, word};
-use crate::tail::summary;
-use crate::text::{Layout, Terminal, columns, escape_json, escape_line, pad, paragraph};
-use crate::{Find, STATUSES};
+use crate::pages::Extent;
+use crate::row::{RecordId, Row, table_of};
+use crate::story::Rows;
+use crate::{Reading, STATUSES, tables};
+
+/// The help of `find --json` in `--help`.
+const JSON_HELP: &str = "\
+Prints an array of the requests, with the columns of a line and ids.
+
+Each is {request_id, record_id, kind, began, tenant_id, tenant_key, user_id, about,
+outcomes, records}, and with --archive how many of the records it alone has, archived; about is up to 2,000 characters long. For whole records use show.";
 
 /// Limits how long a statement may run, and fixes the format in which times are written and read.
 /// A lower limit of the role stays.
@@ -45,25 +58,61 @@ const WEEK_BEFORE: &str = "
 /// as long to lower case.
 const LOOKED_AT: usize = 128 * 1024 * 1024;
 
-/// The width of what a request is about, in columns.
-const MAX_SUMMARY: usize = 100;
+/// Arguments of `find`.
+#[derive(Args, Debug)]
+pub(crate) struct Find {
+    /// Records of this user, exactly as `user_id` has it.
+    #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    user: Option<String>,
+    /// Records that began at this time or later: 2026-01-01, or 2026-01-01T12:00Z. UTC.
+    ///
+    /// Without it, 7 days before --until, or before now.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Records that began before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Records of this outcome; may be repeated.
+    #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
+    status: Vec<String>,
+    /// Records with this text in a question, SQL, prompt, answer, summary or error, or in an event's
+    /// action, target, message, reason or comment.
+    ///
+    /// Literally, in upper or lower case.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    text: Option<String>,
+    /// Records of this kind; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = tables())]
+    kind: Vec<String>,
+    /// How many requests at most.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// Lines with all columns, however wide: texts up to 2,000 characters.
+    #[arg(long)]
+    full: bool,
+    /// Prints an array of the requests, with the columns of a line and ids.
+    #[arg(long, long_help = JSON_HELP)]
+    json: bool,
+    #[command(flatten)]
+    reading: Reading,
+    #[cfg(feature = "archive")]
+    #[command(flatten)]
+    archive: ArchivePlace,
+}
 
-/// The width of a tenant's or a user's name, in columns.
-const MAX_NAME: usize = 64;
+#[cfg(feature = "archive")]
+impl Find {
+    /// Whether an archive is named, which is searched where no database is named.
+    pub(crate) fn is_of_archive(&self) -> bool {
+        self.archive.is_named()
+    }
+}
 
-/// A line: time, tenant, user, what it is about, outcomes, number of records, and the id to pass to
-/// `show`.
-const LINE: Layout<7> = Layout {
-    least: [16, 8, 8, 12, 11, 9, 12],
-    shrink: &[3, 1, 2, 0, 4, 5, 6],
-    drop: &[5, 1, 2, 4, 3, 0],
-};
-
-/// A request with matching records: the first of them, and the outcomes of all records of the
-/// request.
-struct Request {
-    first: Row,
-    outcomes: BTreeMap<String, i64>,
+/// The newest requests.
+struct Found {
+    requests: Vec<Request>,
+    is_more: bool,
 }
 
 /// Identifies the request of a record. A record without a request stands for itself.
@@ -102,66 +151,134 @@ struct Span {
     said: String,
 }
 
-/// Prints the matching requests, newest first.
-pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Error> {
-    let tenant = arguments.reading.tenant.as_deref();
-    let mut connection = database.connect_to_trail().await?;
-    let own = match &arguments.reading.purpose {
-        Some(purpose) => {
-            Some(record_reading(database, &mut connection, purpose, None, tenant, None).await?)
+impl Span {
+    /// Tells of a range by its ends, each with its text.
+    fn new(from: &(Uuid, String), to: Option<(Uuid, String)>, arguments: &Find) -> Self {
+        let (to, until) = to.unzip();
+        let until = until.map_or_else(String::new, |until| format!(" and before {until}Z"));
+        let default = if arguments.since.is_none() {
+            " (7 days, as no --since is given)"
+        } else {
+            ""
+        };
+        Self {
+            from: from.0,
+            to,
+            said: format!("from {}Z on{until}{default}", from.1),
         }
+    }
+}
+
+/// Prints the matching requests, newest first; without a database, those of an archive.
+pub(crate) async fn run(database: Option<&Database>, arguments: &Find) -> Result<(), Error> {
+    let mut source = match database {
+        Some(database) => Some((database, database.connect_to_trail().await?)),
         None => None,
     };
-    let failed = |source| read_error(database, source);
-    let key = tenant;
-    let (mut transaction, tenant) = begin(&mut connection, tenant).await.map_err(failed)?;
-    transaction.execute(SET_UP).await.map_err(failed)?;
-    let span = span(database, &mut transaction, arguments).await?;
-    let mut hits = hits(&mut transaction, arguments, tenant, &span, own)
-        .await
-        .map_err(failed)?;
-    let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let is_more = hits.len() > limit;
-    hits.truncate(limit);
-    let counts = outcomes(&mut transaction, &hits).await.map_err(failed)?;
-    transaction.rollback().await.map_err(failed)?;
-    let found = requests(&mut connection, key, hits, counts)
-        .await
-        .map_err(failed)?;
-
+    #[cfg(feature = "archive")]
+    let archive = arguments.archive.open()?;
+    #[cfg(feature = "archive")]
+    let found = match (&mut source, &archive) {
+        (Some((database, connection)), None) => find(database, connection, arguments).await?,
+        (source, Some(archive)) => {
+            let source = source.as_mut();
+            let source = source.map(|(database, connection)| (*database, connection));
+            archived::find(source, arguments, archive).await?
+        }
+        (None, None) => return Err(Error::NoUrl),
+    };
+    #[cfg(not(feature = "archive"))]
+    let found = match &mut source {
+        Some((database, connection)) => find(database, connection, arguments).await?,
+        None => return Err(Error::NoUrl),
+    };
+    let (found, span) = found;
+    let Found { requests, is_more } = found;
     let out = if arguments.json {
-        let objects: Vec<String> = found.iter().map(Request::json).collect();
+        let objects: Vec<String> = requests.iter().map(|one| one.json(arguments)).collect();
         format!("[{}]\n", objects.join(",\n "))
-    } else if found.is_empty() {
+    } else if requests.is_empty() {
         String::new()
     } else {
-        lines(&found, &span, arguments.full)
+        lines(&requests, &span, arguments.full)
     };
     let mut stdout = io::stdout().lock();
     stdout.write_all(out.as_bytes())?;
     stdout.flush()?;
-    if found.is_empty() {
-        let is_bound_to_none = is_bound_to_none(&mut connection, key)
+    if requests.is_empty() {
+        let Some((database, connection)) = &mut source else {
+            return Err(nothing("the archive", arguments, &span, false));
+        };
+        let is_bound_to_none = is_bound_to_none(connection, arguments.reading.tenant.as_deref())
             .await
-            .map_err(failed)?;
-        return Err(nothing(database, arguments, &span, is_bound_to_none));
+            .map_err(|source| read_error(database, source))?;
+        return Err(nothing(
+            &database.name(),
+            arguments,
+            &span,
+            is_bound_to_none,
+        ));
     }
     if arguments.json && arguments.since.is_none() {
         complain(&format!("only records {} were looked through", span.said));
     }
     if is_more {
         complain(&format!(
-            "there are more than these {limit}: name a narrower time, or raise --limit"
+            "there are more than these {}: name a narrower time, or raise --limit",
+            arguments.limit
         ));
     }
     Ok(())
 }
 
+/// Finds the newest requests of the database.
+async fn find(
+    database: &Database,
+    connection: &mut PgConnection,
+    arguments: &Find,
+) -> Result<(Found, Span), Error> {
+    let key = arguments.reading.tenant.as_deref();
+    let own = match &arguments.reading.purpose {
+        Some(purpose) => {
+            Some(record_reading(database, connection, purpose, None, key, None).await?)
+        }
+        None => None,
+    };
+    let failed = |source| read_error(database, source);
+    let (mut transaction, tenant) = begin(connection, key).await.map_err(failed)?;
+    transaction.execute(SET_UP).await.map_err(failed)?;
+    let span = span(database, &mut transaction, arguments).await?;
+    let mut hits = hits(
+        &mut transaction,
+        arguments,
+        tenant,
+        &span,
+        own,
+        arguments.limit,
+    )
+    .await
+    .map_err(failed)?;
+    let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
+    let is_more = hits.len() > limit;
+    hits.truncate(limit);
+    let counts = outcomes(&mut transaction, &hits).await.map_err(failed)?;
+    transaction.rollback().await.map_err(failed)?;
+    let counts = counts.into_iter().map(|(key, outcomes)| {
+        let outcomes = outcomes.into_iter();
+        let outcomes = outcomes.map(|(status, count)| (status, (count, 0)));
+        (key, outcomes.collect())
+    });
+    let source = Some((database, connection));
+    let none = &mut HashMap::new();
+    let requests = requests(source, key, hits, counts.collect(), none).await?;
+    Ok((Found { requests, is_more }, span))
+}
+
 /// Returns the error for an empty result, with possible reasons.
-fn nothing(database: &Database, arguments: &Find, span: &Span, is_bound_to_none: bool) -> Error {
-    let place = database.name();
+fn nothing(place: &str, arguments: &Find, span: &Span, is_bound_to_none: bool) -> Error {
     if is_bound_to_none {
-        return Error::NothingFound(Error::NoTenant { database: place }.to_string());
+        let database = place.to_owned();
+        return Error::NothingFound(Error::NoTenant { database }.to_string());
     }
     let advice = match &arguments.since {
         None => "; look further back with --since",
@@ -203,22 +320,11 @@ async fn span(
             .await
             .map_err(|source| read_error(database, source))?,
     };
-    let (from, since) = moment(database, connection, "--since", &since).await?;
-    let (to, until) = until.unzip();
-    if to.is_some_and(|to| to <= from) {
+    let since = moment(database, connection, "--since", &since).await?;
+    if until.as_ref().is_some_and(|(to, _)| *to <= since.0) {
         return Err(Error::NoSpan);
     }
-    let until = until.map_or_else(String::new, |until| format!(" and before {until}Z"));
-    let default = if arguments.since.is_none() {
-        " (7 days, as no --since is given)"
-    } else {
-        ""
-    };
-    Ok(Span {
-        from,
-        to,
-        said: format!("from {since}Z on{until}{default}"),
-    })
+    Ok(Span::new(&since, until, arguments))
 }
 
 /// Parses a time as Postgres does, in UTC.
@@ -254,6 +360,7 @@ async fn hits(
     tenant: Option<Uuid>,
     span: &Span,
     own: Option<Uuid>,
+    limit: u32,
 ) -> Result<Vec<Hit>, sqlx::Error> {
     let tables: Vec<String> = Table::ALL
         .into_iter()
@@ -279,7 +386,7 @@ async fn hits(
         .bind(&arguments.user)
         .bind(&arguments.status)
         .bind(&arguments.text)
-        .bind(i64::from(arguments.limit) + 1)
+        .bind(i64::from(limit) + 1)
         .bind(own)
         .persistent(false)
         .fetch_all(connection)
@@ -304,16 +411,18 @@ fn matching(table: Table) -> String {
 
 /// Reads the requests: what each is about, and the outcomes of all its records, matching or not.
 async fn requests(
-    connection: &mut PgConnection,
+    source: Option<(&Database, &mut PgConnection)>,
     tenant: Option<&str>,
     hits: Vec<Hit>,
-    mut counts: HashMap<Key, BTreeMap<String, i64>>,
-) -> Result<Vec<Request>, sqlx::Error> {
-    let mut pages = Pages::new(hits.iter().map(|hit| hit.record), Extent::Line);
+    mut counts: HashMap<Key, BTreeMap<String, (i64, i64)>>,
+    archived: &mut HashMap<RecordId, Row>,
+) -> Result<Vec<Request>, Error> {
+    let records: Vec<RecordId> = hits.iter().map(|hit| hit.record).collect();
+    let mut rows = Rows::new(source, tenant, archived, records, Extent::Line);
     let mut hits = hits.into_iter();
     let mut found = Vec::new();
-    while let Some(rows) = pages.next(connection, tenant).await? {
-        for first in rows {
+    while let Some(page) = rows.next().await? {
+        for first in page {
             let hit = hits.by_ref().find(|hit| first.is(hit.record));
             let Some(Hit {
                 tenant, request, ..
@@ -321,9 +430,11 @@ async fn requests(
             else {
                 continue;
             };
-            let outcomes = match request {
-                Some(_) => counts.remove(&Key { tenant, request }).unwrap_or_default(),
-                None => BTreeMap::from([(first.status().to_owned(), 1)]),
+            let outcomes = if request.is_some() {
+                counts.remove(&Key { tenant, request }).unwrap_or_default()
+            } else {
+                let archived = i64::from(first.archived.is_some());
+                BTreeMap::from([(first.status().to_owned(), (1, archived))])
             };
             found.push(Request { first, outcomes });
         }
@@ -367,125 +478,4 @@ async fn outcomes(
             .insert(status, count);
     }
     Ok(counts)
-}
-
-impl Request {
-    /// Returns the id of the request; `None` if the record has none.
-    fn id(&self) -> Option<&str> {
-        self.first.text("request_id").filter(|id| !id.is_empty())
-    }
-
-    /// Returns the number of its records.
-    fn records(&self) -> i64 {
-        self.outcomes.values().sum()
-    }
-
-    /// Returns what it is about.
-    fn about(&self) -> String {
-        let about = summary(&self.first);
-        if about.trim().is_empty() {
-            let prompt = self.first.text("rendered_prompt");
-            return prompt.unwrap_or_default().to_owned();
-        }
-        about.trim().to_owned()
-    }
-
-    /// Returns it as a line of JSON.
-    fn json(&self) -> String {
-        let first = &self.first;
-        let object = json!({
-            "request_id": self.id(),
-            "record_id": first.id(),
-            "kind": word(first.table.kind()),
-            // As in `show --json`.
-            "began": first.text("started_at").or(first.text("created_at")),
-            "tenant_id": first.text("tenant_id"),
-            "tenant_key": first.tenant_key(),
-            "user_id": first.text("user_id"),
-            "about": self.about(),
-            "outcomes": self.outcomes,
-            "records": self.records(),
-        });
-        escape_json(&object.to_string())
-    }
-
-    /// Returns the cells of its line; the fourth is what it is about.
-    fn cells(&self) -> [String; 7] {
-        let first = &self.first;
-        let name = |text: &str| {
-            let text = escape_line(text);
-            if text.is_empty() {
-                "-".to_owned()
-            } else {
-                text
-            }
-        };
-        let tenant = first.tenant_key().or_else(|| first.text("tenant_id"));
-        let mut outcomes = Vec::new();
-        // In the order of the enum type, then those that a later version may add.
-        let known = STATUSES.iter().copied();
-        let new = self.outcomes.keys().map(String::as_str);
-        for status in known.chain(new.filter(|status| !STATUSES.contains(status))) {
-            if let Some(count) = self.outcomes.get(status) {
-                outcomes.push(format!("{count} {}", escape_line(status)));
-            }
-        }
-        let records = match self.records() {
-            1 => "1 record".to_owned(),
-            count => format!("{count} records"),
-        };
-        let request = match self.id() {
-            // Never cut: it is passed to `show`.
-            Some(id) => escape_line(id),
-            None => format!("- {}", first.id()),
-        };
-        [
-            format!("{}Z", escape_line(&first.began)),
-            name(tenant.unwrap_or_default()),
-            name(first.text("user_id").unwrap_or_default()),
-            escape_line(&self.about()),
-            outcomes.join(", "),
-            records,
-            request,
-        ]
-    }
-}
-
-/// Formats the searched time range and a line for each request. On a narrow terminal, what a
-/// request is about and the names are cut first; then columns are left out, the id last.
-fn lines(found: &[Request], span: &Span, full: bool) -> String {
-    let terminal = Terminal::of_stdout();
-    let width = terminal.width.filter(|_| !full);
-    let rows: Vec<[String; 7]> = found.iter().map(Request::cells).collect();
-    let mut natural = [0; 7];
-    for row in &rows {
-        for (width, cell) in natural.iter_mut().zip(row) {
-            *width = columns(cell).max(*width);
-        }
-    }
-    if !full {
-        for (at, most) in [(1, MAX_NAME), (2, MAX_NAME), (3, MAX_SUMMARY)] {
-            natural[at] = natural[at].min(most);
-        }
-    }
-    let widths = LINE.fit(natural, width);
-    let head = format!("Requests with matching records {}, newest first", span.said);
-    let mut out = String::new();
-    for line in paragraph(&head, width, "").lines() {
-        let _ = writeln!(out, "{}", terminal.dim(line));
-    }
-    for row in rows {
-        let mut line = Vec::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let Some(width) = width else { continue };
-            // A time is cut at its end without an ellipsis.
-            let cell = match at {
-                0 => cell.get(..width).unwrap_or(cell),
-                _ => cell,
-            };
-            line.push(pad(cell, width));
-        }
-        let _ = writeln!(out, "{}", line.join("  ").trim_end());
-    }
-    out
 }

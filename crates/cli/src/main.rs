@@ -43,6 +43,7 @@ mod settle;
 mod show;
 mod signer;
 mod spool;
+mod story;
 mod tail;
 mod text;
 #[cfg(feature = "pkcs11")]
@@ -74,13 +75,6 @@ The database of the trail, as postgres://user@host:port/database.
 
 Else AUDIT_DATABASE_URL, else DATABASE_URL. Other users of the machine can read the
 arguments of a command: a password belongs in the environment or in ~/.pgpass.";
-
-/// The help of `find --json` in `--help`.
-const FIND_JSON_HELP: &str = "\
-Prints an array of the requests, with the columns of a line and ids.
-
-Each is {request_id, record_id, kind, began, tenant_id, tenant_key, user_id, about,
-outcomes, records}; about is up to 2,000 characters long. For whole records use show.";
 
 /// The values of `--kind`: the record tables, or the name of one of their records.
 fn tables() -> impl TypedValueParser<Value = String> {
@@ -134,7 +128,7 @@ enum Command {
     /// Looks through the last 7 days unless --since says otherwise. Exits with 1 when
     /// nothing is found.
     #[command(verbatim_doc_comment)]
-    Find(Find),
+    Find(find::Find),
     /// Prints new rows as they are committed, a line each, until Ctrl-C.
     ///
     /// Begins with the newest ones. A line is: when it began (UTC), kind, outcome,
@@ -319,46 +313,6 @@ struct Show {
     archive: archive::InArchive,
 }
 
-/// Arguments of `find`.
-#[derive(Args, Debug)]
-struct Find {
-    /// Records of this user, exactly as `user_id` has it.
-    #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
-    user: Option<String>,
-    /// Records that began at this time or later: 2026-01-01, or 2026-01-01T12:00Z. UTC.
-    ///
-    /// Without it, 7 days before --until, or before now.
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Records that began before this time.
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-    /// Records of this outcome; may be repeated.
-    #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
-    status: Vec<String>,
-    /// Records with this text in a question, SQL, prompt, answer, summary or error, or in an event's
-    /// action, target, message, reason or comment.
-    ///
-    /// Literally, in upper or lower case.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    text: Option<String>,
-    /// Records of this kind; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = tables())]
-    kind: Vec<String>,
-    /// How many requests at most.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    limit: u32,
-    /// Lines with all columns, however wide: texts up to 2,000 characters.
-    #[arg(long)]
-    full: bool,
-    /// Prints an array of the requests, with the columns of a line and ids.
-    #[arg(long, long_help = FIND_JSON_HELP)]
-    json: bool,
-    #[command(flatten)]
-    reading: Reading,
-}
-
 /// Arguments of `tail`.
 #[derive(Args, Debug)]
 struct Tail {
@@ -522,18 +476,28 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         return done;
     }
     #[cfg(feature = "archive")]
-    if let (Command::Show(arguments), None) = (&cli.command, &url)
-        && arguments.archive.is_named()
-    {
-        runtime()?.block_on(show::run(None, arguments))?;
-        return Ok(ExitCode::SUCCESS);
+    if url.is_none() {
+        match &cli.command {
+            Command::Show(arguments) if arguments.archive.is_named() => {
+                runtime()?.block_on(show::run(None, arguments))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Command::Find(arguments) if arguments.is_of_archive() => {
+                runtime()?.block_on(find::run(None, arguments))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Command::Export(arguments) if arguments.is_of_archive() => {
+                return export::run(None, arguments);
+            }
+            _ => {}
+        }
     }
     let url = url.ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;
     match cli.command {
         Command::Migrate(arguments) => migrate::run(&database, &url, &arguments)?,
         Command::Show(arguments) => runtime()?.block_on(show::run(Some(&database), &arguments))?,
-        Command::Find(arguments) => runtime()?.block_on(find::run(&database, &arguments))?,
+        Command::Find(arguments) => runtime()?.block_on(find::run(Some(&database), &arguments))?,
         Command::Tail(arguments) => {
             tail::end_on_signal()?;
             runtime()?.block_on(tail::run(&database, &arguments))?;
@@ -554,7 +518,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Seal(arguments) => return seal::run(&database, &arguments),
         Command::Serve(arguments) => return serve::run(database, arguments),
-        Command::Export(arguments) => return export::run(&database, &arguments),
+        Command::Export(arguments) => return export::run(Some(&database), &arguments),
         #[cfg(feature = "archive")]
         Command::Archive(arguments) => return archive::run(&database, &arguments),
         Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,

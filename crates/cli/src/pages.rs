@@ -429,11 +429,18 @@ fn whole() -> (String, String, String, String) {
     )
 }
 
+/// Returns how many characters of a text are read for a line.
+pub(crate) fn line_characters(column: &str) -> usize {
+    match column {
+        "user_id" | "request_id" => ID_CHARS,
+        _ => LINE_CHARS,
+    }
+}
+
 /// Returns the same expressions for a row that is read in part.
 fn in_part(table: Table, extent: Extent) -> (String, String, String, String) {
     let chars = |column: &str| match extent {
-        Extent::Line if matches!(column, "user_id" | "request_id") => ID_CHARS,
-        Extent::Line => LINE_CHARS,
+        Extent::Line => line_characters(column),
         _ => STORY_CHARS,
     };
     // A text whose omitted characters the story counts gets no ellipsis.

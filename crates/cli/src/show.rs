@@ -4,7 +4,7 @@
 //! number of records; then the records themselves, a page at a time, printing each page before
 //! reading the next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, Write as _};
 
 use sqlx::postgres::PgConnection;
@@ -14,17 +14,15 @@ use crate::Show;
 use crate::database::{Database, is_bound_to_none, record_reading};
 use crate::error::Error;
 use crate::outline::Outline;
-use crate::pages::{Extent, Pages};
+use crate::pages::Extent;
 use crate::record::{LONG, Writer};
 use crate::retain::print;
 #[cfg(not(feature = "archive"))]
 use crate::row::ArchivedStory;
 use crate::row::{RecordId, Row};
+use crate::story::Rows;
 use crate::text::{Terminal, escape_line, paragraph};
 use crate::tree;
-
-/// How many records are printed at once.
-const AT_ONCE: usize = 50;
 
 /// What is printed: the places of all records, and those of an archive.
 struct Story {
@@ -129,8 +127,9 @@ async fn print_story(
     let mut places = places.iter();
     let records: Vec<RecordId> = places.clone().map(|place| place.node.record).collect();
     let tenant = arguments.reading.tenant.as_deref();
-    let mut rows = Rows::new(source, &mut story.archived, records, extent);
-    while let Some(page) = rows.next(tenant).await? {
+    let source = source.map(|(database, connection)| (*database, connection));
+    let mut rows = Rows::new(source, tenant, &mut story.archived, records, extent);
+    while let Some(page) = rows.next().await? {
         for mut row in page {
             outline.tell_learned(&mut row);
             // A record that was removed meanwhile is left out.
@@ -145,62 +144,6 @@ async fn print_story(
     Ok(())
 }
 
-/// The rows of records, in their order: a page at a time, of the database or of an archive.
-struct Rows<'a, 's> {
-    source: Option<&'a mut (&'s Database, PgConnection)>,
-    archived: &'a mut HashMap<RecordId, Row>,
-    left: VecDeque<RecordId>,
-    extent: Extent,
-    /// Those of the database that follow each other.
-    pages: Option<Pages>,
-}
-
-impl<'a, 's> Rows<'a, 's> {
-    fn new(
-        source: Option<&'a mut (&'s Database, PgConnection)>,
-        archived: &'a mut HashMap<RecordId, Row>,
-        records: Vec<RecordId>,
-        extent: Extent,
-    ) -> Self {
-        Self {
-            source,
-            archived,
-            left: records.into(),
-            extent,
-            pages: None,
-        }
-    }
-
-    async fn next(&mut self, tenant: Option<&str>) -> Result<Option<Vec<Row>>, Error> {
-        loop {
-            if let (Some(pages), Some((database, connection))) = (&mut self.pages, &mut self.source)
-            {
-                let page = pages.next(connection, tenant).await;
-                let page = page.map_err(|source| database.read_error(source))?;
-                if page.is_some() {
-                    return Ok(page);
-                }
-                self.pages = None;
-            }
-            let Some(first) = self.left.front().copied() else {
-                return Ok(None);
-            };
-            if let Some(row) = self.archived.remove(&first) {
-                self.left.pop_front();
-                return Ok(Some(vec![row]));
-            }
-            let is_archived = |record: &RecordId| self.archived.contains_key(record);
-            let count = self
-                .left
-                .iter()
-                .take(AT_ONCE)
-                .take_while(|record| !is_archived(record));
-            let records: Vec<_> = self.left.drain(..count.count()).collect();
-            self.pages = Some(Pages::new(records, self.extent));
-        }
-    }
-}
-
 /// Prints the records as an array, by start time.
 async fn print_json(
     source: Option<&mut (&Database, PgConnection)>,
@@ -208,12 +151,13 @@ async fn print_json(
     tenant: Option<&str>,
 ) -> Result<(), Error> {
     let outline = &story.outline;
-    let records = outline.nodes.iter().map(|node| node.record).collect();
-    let mut rows = Rows::new(source, &mut story.archived, records, Extent::Json);
+    let records: Vec<RecordId> = outline.nodes.iter().map(|node| node.record).collect();
+    let source = source.map(|(database, connection)| (*database, connection));
+    let mut rows = Rows::new(source, tenant, &mut story.archived, records, Extent::Json);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut before = "[";
     let mut unread = 0;
-    while let Some(page) = rows.next(tenant).await? {
+    while let Some(page) = rows.next().await? {
         for mut row in page {
             outline.tell_learned(&mut row);
             write!(out, "{before}{}", row.json())?;

@@ -30,6 +30,8 @@ pub(crate) enum RowsError {
     Closed(Closed),
     #[error("it says that it has more of the request than a file of an archive can have")]
     TooMuch,
+    #[error("the time for it is over")]
+    TooLong,
 }
 
 /// A column that is wanted: its place in the file, its name, and its type; none for the content's hash.

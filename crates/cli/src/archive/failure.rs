@@ -59,6 +59,10 @@ pub(crate) enum ArchiveError {
     OthersSchema,
     #[error("{0} is not signed by one of the keys that were given: nothing of it is shown")]
     NotSigned(String),
+    #[error("more than 1,000,000 requests match: name a narrower time with --since and --until")]
+    TooManyRequests,
+    #[error("the time for searching the archive was over")]
+    TooLong,
     #[error("{object} cannot be read: {why}")]
     Broken { object: String, why: String },
     #[error("the archive is not as it was sealed, so nothing is shown: {finding}")]

@@ -28,7 +28,7 @@ use super::set_reader::joined;
 use crate::error::Error;
 
 /// How many objects are read at once.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// A record that was found.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(crate) async fn find(
         Wanted::Request(_) => days,
     };
     // What waits for a bucket waits for several of its answers at once.
-    let manifests = stream::iter(manifests(place, &days).await?);
+    let manifests = stream::iter(manifests(place, &Table::ALL, &days).await?);
     let mut sets = manifests
         .map(|manifest| signed(place, keys, manifest))
         .buffered(AT_ONCE);
@@ -98,7 +98,7 @@ pub(crate) async fn find(
 }
 
 /// Reads a manifest, if it is still there. The log must have signed it.
-async fn signed(
+pub(super) async fn signed(
     place: &Place,
     keys: &[Vkey],
     manifest: Object,
@@ -115,11 +115,15 @@ async fn signed(
     Ok((manifest, Some(signed)))
 }
 
-/// Returns the manifests of these days.
-async fn manifests(place: &Place, days: &RangeInclusive<u32>) -> Result<Vec<Object>, Error> {
+/// Returns the manifests of these days of these tables.
+pub(super) async fn manifests(
+    place: &Place,
+    tables: &[Table],
+    days: &RangeInclusive<u32>,
+) -> Result<Vec<Object>, Error> {
     let mut found = BTreeMap::new();
-    for table in Table::ALL {
-        for prefix in prefixes(table, days) {
+    for table in tables {
+        for prefix in prefixes(*table, days) {
             for (name, _) in place.list(&prefix).await? {
                 let object = Object::parse(&name).filter(|object| {
                     object.part == Part::Manifest && days.contains(&object.of.day)

@@ -44,6 +44,11 @@ pub(super) fn look<R: ReadAhead + 'static>(
     wanted: &Wanted,
     rows: u64,
 ) -> Result<Vec<Picked>, RowsError> {
+    guarded(|| pick(table, file, wanted, rows))
+}
+
+/// Reads in a file that may be anybody's.
+pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, RowsError>) -> Result<T, RowsError> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let tell = panic::take_hook();
@@ -54,7 +59,7 @@ pub(super) fn look<R: ReadAhead + 'static>(
         }));
     });
     IS_QUIET.set(true);
-    let looked = panic::catch_unwind(AssertUnwindSafe(|| pick(table, file, wanted, rows)));
+    let looked = panic::catch_unwind(AssertUnwindSafe(read));
     IS_QUIET.set(false);
     looked.unwrap_or(Err(RowsError::Misread))
 }
@@ -65,28 +70,19 @@ fn pick<R: ReadAhead + 'static>(
     wanted: &Wanted,
     rows: u64,
 ) -> Result<Vec<Picked>, RowsError> {
-    let footer = ParquetMetaDataReader::new().parse_and_finish(&file)?;
-    let groups = footer.row_groups().iter();
-    let there = groups.map(|group| u64::try_from(group.num_rows()).ok());
-    let there = there.reduce(|sum, rows| sum?.checked_add(rows?)).flatten();
-    if there != Some(rows) {
-        return Err(RowsError::Length);
-    }
+    let footer = footer(&file, rows)?;
     let layout = Layout::of(table, footer.file_metadata().schema_descr())?;
     let (column, value) = match wanted {
         Wanted::Request(id) => ("request_id", id.clone()),
         Wanted::Record(id) => ("id", id.to_string()),
     };
     let at = layout.position(column)?;
-    let groups = may_have(&footer, &file, at, &value)?;
+    let groups = (0..footer.num_row_groups()).collect();
+    let groups = may_have(&footer, &file, groups, at, std::slice::from_ref(&value))?;
     if groups.is_empty() {
         return Ok(Vec::new());
     }
-    // Where the pages are; not what they have least and greatest.
-    let mut reader = ParquetMetaDataReader::new_with_metadata(footer)
-        .with_offset_index_policy(PageIndexPolicy::Optional);
-    reader.read_page_indexes(&file)?;
-    let footer = reader.finish()?;
+    let footer = with_pages(footer, &file)?;
     let (file, properties) = (
         Arc::new(file),
         Arc::new(ReaderProperties::builder().build()),
@@ -118,20 +114,46 @@ fn pick<R: ReadAhead + 'static>(
     Ok(found)
 }
 
-/// Returns the groups of rows that may have a value in a column, by their statistics and bloom filters.
-fn may_have(
+/// Reads the footer of a file that has so many rows.
+pub(super) fn footer(file: &impl ReadAhead, rows: u64) -> Result<ParquetMetaData, RowsError> {
+    let footer = ParquetMetaDataReader::new().parse_and_finish(file)?;
+    let groups = footer.row_groups().iter();
+    let there = groups.map(|group| u64::try_from(group.num_rows()).ok());
+    let there = there.reduce(|sum, rows| sum?.checked_add(rows?)).flatten();
+    if there == Some(rows) {
+        Ok(footer)
+    } else {
+        Err(RowsError::Length)
+    }
+}
+
+/// Reads where the pages are; not what they have least and greatest.
+pub(super) fn with_pages(
+    footer: ParquetMetaData,
+    file: &impl ReadAhead,
+) -> Result<ParquetMetaData, RowsError> {
+    let mut reader = ParquetMetaDataReader::new_with_metadata(footer)
+        .with_offset_index_policy(PageIndexPolicy::Optional);
+    reader.read_page_indexes(file)?;
+    Ok(reader.finish()?)
+}
+
+/// Returns which of these groups of rows may have one of these values in a column, by their statistics and bloom filters.
+pub(super) fn may_have(
     footer: &ParquetMetaData,
     file: &impl ReadAhead,
+    mut groups: Vec<usize>,
     at: usize,
-    value: &str,
+    values: &[String],
 ) -> Result<Vec<usize>, RowsError> {
-    let mut groups: Vec<usize> = (0..footer.num_row_groups()).collect();
     let column = |number: usize| footer.row_group(number).column(at);
     groups.retain(|number| {
         column(*number).statistics().is_none_or(|all| {
-            let value = value.as_bytes();
-            all.min_bytes_opt().is_none_or(|least| least <= value)
-                && all.max_bytes_opt().is_none_or(|greatest| greatest >= value)
+            values.iter().any(|value| {
+                let value = value.as_bytes();
+                all.min_bytes_opt().is_none_or(|least| least <= value)
+                    && all.max_bytes_opt().is_none_or(|greatest| greatest >= value)
+            })
         })
     });
     let filters = groups.iter().filter_map(|number| {
@@ -143,7 +165,8 @@ fn may_have(
     let mut left = Vec::new();
     for number in groups {
         let filter = Sbbf::read_from_column_chunk(column(number), file)?;
-        if filter.is_none_or(|filter| filter.check(value)) {
+        let has = |filter: Sbbf| values.iter().any(|value| filter.check(value.as_str()));
+        if filter.is_none_or(has) {
             left.push(number);
         }
     }
@@ -152,7 +175,7 @@ fn may_have(
 }
 
 /// Returns where the pages of a column begin and end that have these rows, ascending, and its dictionary.
-fn pages_of(from: u64, pages: &[PageLocation], rows: &[usize]) -> Vec<Range<u64>> {
+pub(super) fn pages_of(from: u64, pages: &[PageLocation], rows: &[usize]) -> Vec<Range<u64>> {
     let place = |number: i64| u64::try_from(number).unwrap_or_default();
     let end = |page: &PageLocation| {
         let length = u64::try_from(page.compressed_page_size).unwrap_or_default();

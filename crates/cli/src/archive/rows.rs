@@ -70,7 +70,7 @@ impl Layout {
         })
     }
 
-    fn column(&self, name: &'static str) -> Result<Wanted, RowsError> {
+    pub(super) fn column(&self, name: &'static str) -> Result<Wanted, RowsError> {
         let mut all = self.wanted.iter().copied();
         all.find(|(_, of, _)| *of == name)
             .ok_or(RowsError::NoColumn(name))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args};
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::ledger::day_of;
@@ -16,14 +16,18 @@ use super::content::Keys;
 use super::failure::ArchiveError;
 use super::finder::{self, Archived};
 use super::look::Wanted;
+use super::matching::Matcher;
 use super::names::day_of_date;
 use super::place::Place;
+use super::scan::{Hit, OpenArchive, Order};
 use super::set_reader::{Keep, SetReader};
 use crate::database::Database;
 use crate::error::Error;
-use crate::export::columns::{PARENT_ID, TENANT_ID};
+use crate::export::columns::{COLUMNS, PARENT_ID, TENANT_ID, Type};
 use crate::export::html;
 use crate::export::values::Record;
+use crate::filter::{Bounds, Filter};
+use crate::pages::line_characters;
 use crate::row::{self, ArchivedStory, Row};
 use crate::verify::published::read_keys;
 
@@ -32,31 +36,55 @@ const JOBS: usize = 2;
 
 /// Where an archive is, and what is believed of it.
 #[derive(Args, Debug)]
-pub(crate) struct InArchive {
+// Of another command, an argument may need a key as well.
+#[command(group = ArgGroup::new("keyed").multiple(true))]
+pub(crate) struct ArchivePlace {
     /// Looks into this archive as well, a folder or `s3://BUCKET/PREFIX`; without a database, into nothing else.
-    ///
-    /// What comes from there is marked. Of a request whose id is a UUID of version 7 the days around
-    /// its time are looked through; of another all days, which --since and --until narrow.
-    #[arg(long, value_name = "PLACE", requires = "key", verbatim_doc_comment, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "PLACE", requires = "key", group = "keyed", value_parser = NonEmptyStringValueParser::new())]
     archive: Option<String>,
     /// The log's verifier key, or a file with it: who must have signed the archive; may be given several times.
-    #[arg(long, value_name = "KEY", requires = "archive")]
-    key: Vec<String>,
-    /// Looks through the archive from this day on: 2026-09-14.
-    #[arg(long, value_name = "DATE", requires = "archive")]
-    since: Option<String>,
-    /// Looks through the archive up to this day.
-    #[arg(long, value_name = "DATE", requires = "archive")]
-    until: Option<String>,
+    #[arg(long, value_name = "KEY", requires = "keyed")]
+    pub(crate) key: Vec<String>,
     /// Proves what comes from the archive: reads the sets that have it whole, and compares them with the log's checkpoint.
     #[arg(long, requires = "archive")]
     verify: bool,
 }
 
-impl InArchive {
+impl ArchivePlace {
     /// Whether an archive is named.
     pub(crate) fn is_named(&self) -> bool {
         self.archive.is_some()
+    }
+
+    /// Returns the archive, if one is named. Reaches for nothing.
+    pub(crate) fn open(&self) -> Result<Option<OpenArchive>, Error> {
+        let Some(place) = &self.archive else {
+            return Ok(None);
+        };
+        let keys = read_keys(&self.key)?;
+        Ok(Some(OpenArchive::new(Place::of(place)?, keys, self.verify)))
+    }
+}
+
+/// Where an archive is, and on which days a request is looked for there.
+#[derive(Args, Debug)]
+pub(crate) struct InArchive {
+    #[command(flatten)]
+    place: ArchivePlace,
+    /// Looks through the archive from this day on: 2026-09-14.
+    ///
+    /// Else, of a request whose id is a UUID of version 7, through the days around its time; of another, through all days.
+    #[arg(long, value_name = "DATE", requires = "archive")]
+    since: Option<String>,
+    /// Looks through the archive up to this day.
+    #[arg(long, value_name = "DATE", requires = "archive")]
+    until: Option<String>,
+}
+
+impl InArchive {
+    /// Whether an archive is named.
+    pub(crate) fn is_named(&self) -> bool {
+        self.place.is_named()
     }
 
     /// Reads the records of a request, or else the one record with that id; of a tenant, if one is named by its UUID or by the key
@@ -67,10 +95,10 @@ impl InArchive {
         request: &str,
         tenant: Option<&str>,
     ) -> Result<ArchivedStory, Error> {
-        let Some(place) = &self.archive else {
+        let Some(place) = &self.place.archive else {
             return Ok(ArchivedStory::default());
         };
-        let keys = read_keys(&self.key)?;
+        let keys = read_keys(&self.place.key)?;
         let place = Arc::new(Place::of(place)?);
         place.expect()?;
         let id: Option<Uuid> = request.parse().ok();
@@ -81,7 +109,7 @@ impl InArchive {
             wanted = Wanted::Record(id);
             found = finder::find(&place, &keys, &wanted, self.days(None)?).await?;
         }
-        let said = if self.verify {
+        let said = if self.place.verify {
             found = prove(&place, &keys, &wanted, found).await?;
             "proven by the log's signed checkpoint"
         } else {
@@ -123,11 +151,80 @@ impl InArchive {
             return Err(ArchiveError::NoDays.into());
         }
         let is_timed = from.is_none() && to.is_none();
-        if let Some(id) = id.filter(|id| is_timed && id.get_version_num() == 7) {
-            let day = day_of(id.as_u128());
-            return Ok(day.saturating_sub(1)..=day.saturating_add(1));
+        if let Some(days) = id.filter(|_| is_timed).and_then(days_around) {
+            return Ok(days);
         }
         Ok(from.unwrap_or(0)..=to.unwrap_or(u32::MAX))
+    }
+}
+
+/// Returns the days around the time of an id, if it tells one.
+fn days_around(id: Uuid) -> Option<RangeInclusive<u32>> {
+    let day = day_of(id.as_u128());
+    (id.get_version_num() == 7).then(|| day.saturating_sub(1)..=day.saturating_add(1))
+}
+
+impl OpenArchive {
+    /// Reads the records of a request on all days, each with its parent; of a tenant, if one is named.
+    pub(crate) async fn story(
+        &self,
+        request: &str,
+        tenant: Option<Uuid>,
+    ) -> Result<Vec<(Row, Option<Uuid>)>, Error> {
+        let filter = Filter {
+            request: Some(request.to_owned()),
+            // A story has those of its own request as well.
+            reads: true,
+            ..Filter::default()
+        };
+        let matcher = Matcher::new(filter, Bounds::default(), tenant);
+        let columns: Vec<usize> = (0..COLUMNS.len()).collect();
+        let mut scan = self.scan(matcher, &columns, Order::OldestFirst).await?;
+        let columns = scan.columns();
+        let mut rows = Vec::new();
+        while let Some(slice) = scan.next().await? {
+            rows.extend(slice.hits.iter().map(|hit| self.row(hit, &columns)));
+        }
+        Ok(rows)
+    }
+
+    /// Returns the row of a record that was found, with as much of its texts as a line shows.
+    pub(crate) fn line(&self, hit: &Hit, columns: &[usize]) -> Row {
+        let record = hit.record(columns);
+        let cut = COLUMNS.iter().enumerate().map(|(at, column)| {
+            let text = record.text(at).filter(|_| column.ty == Type::Text)?;
+            let characters = line_characters(column.name);
+            let (end, _) = text.char_indices().nth(characters)?;
+            Some(format!("{}…", &text[..end]))
+        });
+        let cut: Vec<Option<String>> = cut.collect();
+        let mut short = Record {
+            table: record.table,
+            fields: record.fields,
+            unread: None,
+        };
+        for (field, cut) in short.fields.iter_mut().zip(&cut) {
+            *field = cut.as_deref().map(str::as_bytes).or(*field);
+        }
+        let mut row = row_of_record(&short);
+        row.archived = Some(self.place_of(hit));
+        row
+    }
+
+    fn place_of(&self, hit: &Hit) -> row::Archived {
+        row::Archived {
+            closed: None,
+            manifest: hit.manifest.name(),
+            said: self.said(hit.manifest),
+        }
+    }
+
+    /// Returns the row of a record that was found, and its parent.
+    pub(crate) fn row(&self, hit: &Hit, columns: &[usize]) -> (Row, Option<Uuid>) {
+        let record = hit.record(columns);
+        let mut row = row_of_record(&record);
+        row.archived = Some(self.place_of(hit));
+        (row, record.uuid(PARENT_ID))
     }
 }
 
@@ -191,7 +288,7 @@ async fn open(
 }
 
 /// Returns the tenant of a key, as `audit.tenant_uuid` computes it.
-fn tenant_of(key: &str) -> Uuid {
+pub(crate) fn tenant_of(key: &str) -> Uuid {
     let is_plain = matches!(key.len(), 32 | 36);
     let id = key.parse().ok().filter(|_| is_plain);
     id.unwrap_or_else(|| tenant_uuid(key))
@@ -205,7 +302,12 @@ fn row_of(archived: &Archived) -> (Row, Option<Uuid>) {
         fields,
         unread: None,
     };
-    let mut row = html::row(&record);
+    (row_of_record(&record), record.uuid(PARENT_ID))
+}
+
+/// Returns the row of a record.
+pub(super) fn row_of_record(record: &Record<'_>) -> Row {
+    let mut row = html::row(record);
     let tenant = record.uuid(TENANT_ID);
     let key =
         row.metadata
@@ -217,7 +319,7 @@ fn row_of(archived: &Archived) -> (Row, Option<Uuid>) {
             });
     // A program may have put a field of that name into the metadata.
     row.set_tenant_key(key.filter(|key| tenant.is_none_or(|tenant| tenant == tenant_of(key))));
-    (row, record.uuid(PARENT_ID))
+    row
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::failure::ExportError;
 use super::job::Format;
+#[cfg(feature = "archive")]
+use crate::archive::ArchivePlace;
 use crate::filter::{Filter, NAMES};
 use crate::{STATUSES, tables};
 
@@ -77,14 +79,36 @@ pub(crate) struct Export {
     #[arg(long)]
     pub(super) raw_values: bool,
     /// Writes the proof of each record to FILE.proofs, for 10,000 records at most; `check-proof` checks them.
-    #[arg(long, requires = "key")]
+    #[cfg_attr(
+        feature = "archive",
+        arg(long, requires = "key", group = "keyed", conflicts_with = "archive")
+    )]
+    #[cfg_attr(not(feature = "archive"), arg(long, requires = "key"))]
     pub(super) proofs: bool,
     /// The log's verifier key, or a file with it, for --proofs.
+    #[cfg(not(feature = "archive"))]
     #[arg(long, value_name = "KEY", requires = "proofs")]
-    pub(super) key: Vec<String>,
+    key: Vec<String>,
+    #[cfg(feature = "archive")]
+    #[command(flatten)]
+    pub(super) archive: ArchivePlace,
 }
 
 impl Export {
+    /// Returns the log's verifier keys.
+    pub(super) fn keys(&self) -> &[String] {
+        #[cfg(feature = "archive")]
+        return &self.archive.key;
+        #[cfg(not(feature = "archive"))]
+        return &self.key;
+    }
+
+    /// Whether an archive is named, which is read where no database is.
+    #[cfg(feature = "archive")]
+    pub(crate) fn is_of_archive(&self) -> bool {
+        self.archive.is_named()
+    }
+
     /// Returns the filter of `--where` and of the options.
     pub(super) fn filter(&self) -> Result<Filter, ExportError> {
         let query = self.query.as_deref().unwrap_or_default();

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::ops::RangeInclusive;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,9 @@ const STYLE: &str = concat!(
     "details[open] > summary, li > details { break-inside: avoid-page; }\n",
     "@media print { :root { --paper: #fff; --ink: #000; --soft: #444; --shade: #fff; } pre { border-color: #999; } }\n",
 );
+
+/// The times that pages compute with, from year 1 to the last day of year 9999, in microseconds since 1970.
+const USUAL_US: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_214_400_000_000;
 
 /// The characters of base64.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -199,8 +203,10 @@ pub(crate) fn row(record: &Record<'_>) -> Row {
         began.push('0');
     }
     began.truncate(23);
-    let between = record
-        .time_us(columns::FINISHED_AT)
+    let end = record.time_us(columns::FINISHED_AT);
+    let is_usual = |us: &i64| USUAL_US.contains(us);
+    let between = end
+        .filter(|end| is_usual(end) && is_usual(&began_us))
         .map(|end| end.saturating_sub(began_us));
     let told = record
         .number(columns::DURATION_MS)

@@ -1,5 +1,6 @@
 //! An export: recorded before its first byte, and again when it has ended.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
@@ -7,6 +8,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 
+#[cfg(feature = "archive")]
+use super::archived;
 use super::csv::Csv;
 use super::encoder::Encoder;
 use super::html::{About, Html};
@@ -17,11 +20,15 @@ use super::output::{Output, Place, Sink, Tally};
 use super::parquet::Parquet;
 use super::sealed::Sealed;
 use super::source::{Failure, Source};
+#[cfg(feature = "archive")]
+use crate::archive::scan::OpenArchive;
 use crate::database::{Database, Scope, begin, record_reading};
 use crate::error::Error;
 use crate::filter::{Filter, FilterError};
 use crate::outline::Outline;
-use crate::pages::{Extent, Pages};
+use crate::pages::Extent;
+use crate::row::{RecordId, Row};
+use crate::story::Rows;
 use crate::tree;
 
 /// A format of an export.
@@ -82,6 +89,9 @@ pub(crate) struct Job<'a> {
     pub(crate) most_proven: Option<usize>,
     /// Whether progress is shown on a terminal.
     pub(crate) is_shown: bool,
+    /// The archive whose records are exported as well.
+    #[cfg(feature = "archive")]
+    pub(crate) archive: Option<&'a OpenArchive>,
 }
 
 /// An export that has begun.
@@ -209,7 +219,8 @@ impl Job<'_> {
         begun: &Begun,
         sink: &mut S,
     ) -> Result<Written, JobError> {
-        let encoder = self.encoder(begun).map_err(JobError::Output)?;
+        let encoder = encoder(self.format, self.is_raw, self.about(begun));
+        let encoder = encoder.map_err(JobError::Output)?;
         let mut output = Output::new(encoder, sink, self.is_shown);
         output.places = self.most_proven.map(|most| (most, Vec::new()));
         let is_story = self.is_story();
@@ -240,54 +251,30 @@ impl Job<'_> {
         match failure {
             Failure::Database(source) => self.database.read_error(source).into(),
             Failure::Output(source) => JobError::Output(source),
+            Failure::Trail(error) => error.into(),
         }
     }
 
     /// Whether the records are those of a request, which are shown as its story.
     fn is_story(&self) -> bool {
-        let of_request = Filter {
-            request: self.filter.request.clone(),
-            tenant: self.filter.tenant.clone(),
-            ..Filter::default()
-        };
-        self.format == Format::Html && self.filter.request.is_some() && *self.filter == of_request
-    }
-
-    #[cfg_attr(
-        not(feature = "parquet"),
-        allow(clippy::unnecessary_wraps, reason = "as with the feature")
-    )]
-    fn encoder(&self, begun: &Begun) -> std::io::Result<Box<dyn Encoder>> {
-        Ok(match self.format {
-            Format::Csv => Box::new(Csv::new(self.is_raw)),
-            Format::Jsonl => Box::new(Jsonl::default()),
-            Format::Ocsf => Box::new(Ocsf::default()),
-            #[cfg(feature = "parquet")]
-            Format::Parquet => Box::new(Parquet::new()?),
-            Format::Html => Box::new(Html::new(self.about(begun))),
-        })
+        is_story(self.format, self.filter)
     }
 
     /// Returns what the head of an HTML file says.
     fn about(&self, begun: &Begun) -> About {
-        let title = match &self.filter.request {
-            Some(request) if self.is_story() => format!("Request {request}"),
-            _ => String::from("Records of the trail"),
-        };
-        let mut facts = vec![
+        let facts = vec![
             ("exported", begun.at.clone()),
             ("by", begun.login.clone()),
             ("why", self.purpose.to_owned()),
             ("database", begun.database.clone()),
             ("recorded as", begun.event.to_string()),
         ];
-        facts.extend(
-            self.filter
-                .values()
-                .into_iter()
-                .map(|(name, value)| (name, value.to_owned())),
-        );
-        About { title, facts }
+        #[cfg(feature = "archive")]
+        let facts = {
+            let archive = self.archive.map(|archive| ("archive", archive.name()));
+            facts.into_iter().chain(archive).collect()
+        };
+        about(self.format, self.filter, facts)
     }
 
     /// Reads all records in one snapshot. Returns why nothing is known of the ledger, if so.
@@ -302,8 +289,22 @@ impl Job<'_> {
         let tenant = self.filter.tenant_id(&mut transaction, own).await?;
         let unknown = look_at_ledger(&mut transaction, output).await?;
         output.begin()?;
+        #[cfg(feature = "archive")]
+        if let Some(archive) = self.archive {
+            archived::read(
+                archive,
+                self.filter,
+                bounds,
+                tenant,
+                &mut transaction,
+                output,
+            )
+            .await?;
+            transaction.rollback().await?;
+            return Ok(unknown);
+        }
         let mut source = Source::new(self.filter, bounds, tenant);
-        source.read(&mut transaction, output).await?;
+        source.read(&mut transaction, output, &mut ()).await?;
         transaction.rollback().await?;
         Ok(unknown)
     }
@@ -314,28 +315,97 @@ impl Job<'_> {
         connection: &mut PgConnection,
         output: &mut Output<'_, S>,
     ) -> Result<&'static str, Failure> {
-        let (mut transaction, _) = begin(connection, self.scope).await?;
+        let (mut transaction, own) = begin(connection, self.scope).await?;
         let unknown = look_at_ledger(&mut transaction, output).await?;
+        #[cfg_attr(not(feature = "archive"), expect(unused_variables))]
+        let tenant = self.filter.tenant_id(&mut transaction, own).await?;
         transaction.rollback().await?;
         let request = self.filter.request.as_deref().unwrap_or_default();
-        let outline = Outline::of_request(connection, self.scope, request).await?;
-        output.begin()?;
-        output.outline(&outline);
-        let places = tree::places(&outline.nodes, None);
-        let mut pages = Pages::new(places.iter().map(|place| place.node.record), Extent::Whole);
-        let mut places = places.iter();
-        while let Some(rows) = pages.next(connection, self.scope).await? {
-            for mut row in rows {
-                outline.tell_learned(&mut row);
-                // A record that was removed meanwhile is left out.
-                if let Some(place) = places.by_ref().find(|place| row.is(place.node.record)) {
-                    output.row(&row, place.node.record.id, place.depth);
-                }
-                output.send_if_full().await?;
-            }
-        }
+        let mut outline = Outline::of_request(connection, self.scope, request).await?;
+        #[cfg(feature = "archive")]
+        let archived = match self.archive {
+            Some(archive) => archive.story(request, tenant).await?,
+            None => Vec::new(),
+        };
+        #[cfg(not(feature = "archive"))]
+        let archived = Vec::new();
+        let mut archived = outline.add_archived(archived);
+        let source = Some((self.database, connection));
+        write_story(source, self.scope, &outline, &mut archived, output).await?;
         Ok(unknown)
     }
+}
+
+/// Writes a story, as a tree.
+pub(super) async fn write_story<S: Sink>(
+    source: Option<(&Database, &mut PgConnection)>,
+    scope: Scope<'_>,
+    outline: &Outline,
+    archived: &mut HashMap<RecordId, Row>,
+    output: &mut Output<'_, S>,
+) -> Result<(), Failure> {
+    output.begin()?;
+    output.outline(outline);
+    let places = tree::places(&outline.nodes, None);
+    let records: Vec<RecordId> = places.iter().map(|place| place.node.record).collect();
+    let mut rows = Rows::new(source, scope, archived, records, Extent::Whole);
+    let mut places = places.iter();
+    while let Some(page) = rows.next().await? {
+        for mut row in page {
+            outline.tell_learned(&mut row);
+            // A record that was removed meanwhile is left out.
+            if let Some(place) = places.by_ref().find(|place| row.is(place.node.record)) {
+                output.row(&row, place.node.record.id, place.depth);
+                output.tally.archived += u64::from(row.archived.is_some());
+            }
+            output.send_if_full().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the records are those of a request, which are shown as its story.
+pub(super) fn is_story(format: Format, filter: &Filter) -> bool {
+    let of_request = Filter {
+        request: filter.request.clone(),
+        tenant: filter.tenant.clone(),
+        ..Filter::default()
+    };
+    format == Format::Html && filter.request.is_some() && *filter == of_request
+}
+
+/// Returns what the head of an HTML file says: these facts, and the filter.
+pub(super) fn about(
+    format: Format,
+    filter: &Filter,
+    mut facts: Vec<(&'static str, String)>,
+) -> About {
+    let title = match &filter.request {
+        Some(request) if is_story(format, filter) => format!("Request {request}"),
+        _ => String::from("Records of the trail"),
+    };
+    let values = filter.values().into_iter();
+    facts.extend(values.map(|(name, value)| (name, value.to_owned())));
+    About { title, facts }
+}
+
+#[cfg_attr(
+    not(feature = "parquet"),
+    allow(clippy::unnecessary_wraps, reason = "as with the feature")
+)]
+pub(super) fn encoder(
+    format: Format,
+    is_raw: bool,
+    about: About,
+) -> std::io::Result<Box<dyn Encoder>> {
+    Ok(match format {
+        Format::Csv => Box::new(Csv::new(is_raw)),
+        Format::Jsonl => Box::new(Jsonl::default()),
+        Format::Ocsf => Box::new(Ocsf::default()),
+        #[cfg(feature = "parquet")]
+        Format::Parquet => Box::new(Parquet::new()?),
+        Format::Html => Box::new(Html::new(about)),
+    })
 }
 
 /// Reads what is known of the ledger, in a transaction that has begun; returns why nothing is, if so.

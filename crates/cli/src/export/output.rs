@@ -57,6 +57,8 @@ pub(crate) struct Tally {
     pub(crate) by_table: [u64; Table::ALL.len()],
     /// Of those, the ones whose texts could not be read.
     pub(crate) unread: u64,
+    /// Of those, the ones that were read in an archive.
+    pub(crate) archived: u64,
 }
 
 impl Tally {

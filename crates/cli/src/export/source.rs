@@ -15,6 +15,7 @@ use tracing_audit::__program::Table;
 use super::columns::{self, COLUMNS};
 use super::output::{Output, Sink};
 use super::values::Record;
+use crate::error::Error;
 use crate::filter::{Bounds, Filter};
 use crate::pages::fault_of_row;
 use crate::row::RecordId;
@@ -55,6 +56,14 @@ pub(crate) enum Failure {
     Database(sqlx::Error),
     /// What was written to.
     Output(io::Error),
+    /// The trail, or an archive of it.
+    Trail(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Trail(error)
+    }
 }
 
 impl From<sqlx::Error> for Failure {
@@ -66,6 +75,19 @@ impl From<sqlx::Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+/// Writes records of elsewhere between those of the database.
+pub(super) trait Between<S> {
+    /// Writes those that come before this id.
+    fn before(&mut self, id: Uuid, output: &mut Output<'_, S>) -> io::Result<()>;
+}
+
+/// There are none.
+impl<S> Between<S> for () {
+    fn before(&mut self, _: Uuid, _: &mut Output<'_, S>) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -91,28 +113,31 @@ impl<'f> Source<'f> {
     }
 
     /// Reads all records, in a transaction that has begun.
-    pub(crate) async fn read<S: Sink>(
+    pub(super) async fn read<S: Sink>(
         &mut self,
         connection: &mut PgConnection,
         output: &mut Output<'_, S>,
+        between: &mut impl Between<S>,
     ) -> Result<(), Failure> {
         if self.filter.tables().is_empty() {
             return Ok(());
         }
         connection.execute(SET_UP).await?;
         loop {
-            match self.stream(connection, output).await {
-                Ok(()) => return Ok(()),
+            match self.stream(connection, output, between).await {
+                Ok(()) => break,
                 // Whoever cancels the statement wants the export to end.
                 Err(Failure::Database(error))
                     if fault_of_row(&error).is_some() && !is_timeout(&error) => {}
                 Err(failure) => return Err(failure),
             }
             connection.execute("ROLLBACK TO SAVEPOINT reading").await?;
-            if !self.step(connection, output).await? {
-                return Ok(());
+            if !self.step(connection, output, between).await? {
+                break;
             }
         }
+        connection.execute("RELEASE SAVEPOINT reading").await?;
+        Ok(())
     }
 
     /// Reads on until the end, or until a record cannot be sent.
@@ -120,6 +145,7 @@ impl<'f> Source<'f> {
         &mut self,
         connection: &mut PgConnection,
         output: &mut Output<'_, S>,
+        between: &mut impl Between<S>,
     ) -> Result<(), Failure> {
         let mut query = self.statement(|query, table| {
             for column in &COLUMNS {
@@ -133,6 +159,7 @@ impl<'f> Source<'f> {
             if let Some(record) = record(&row, None)?
                 && self.is_next(record.id(), record.table)
             {
+                between.before(record.id(), output)?;
                 output.record(&record)?;
             }
             drop(row);
@@ -146,6 +173,7 @@ impl<'f> Source<'f> {
         &mut self,
         connection: &mut PgConnection,
         output: &mut Output<'_, S>,
+        between: &mut impl Between<S>,
     ) -> Result<bool, Failure> {
         let mut query = self.statement(|query, _| {
             query.push(", id");
@@ -169,6 +197,7 @@ impl<'f> Source<'f> {
                 continue;
             }
             is_any = true;
+            between.before(id, output)?;
             let wanted = RecordId { table, id };
             let all: Vec<usize> = (0..COLUMNS.len()).collect();
             match one(connection, wanted, &all).await {
@@ -296,21 +325,26 @@ fn record<'r>(row: &'r PgRow, unread: Option<&'r str>) -> Result<Option<Record<'
             *field = Some(value.as_bytes().map_err(sqlx::Error::Decode)?);
         }
     }
-    let bytes: usize = fields.iter().flatten().map(|field| field.len()).sum();
-    let mut unread = unread;
+    Ok(Some(within_limit(Record {
+        table,
+        fields,
+        unread,
+    })))
+}
+
+/// Returns the record, without what is too large.
+pub(super) fn within_limit(mut record: Record<'_>) -> Record<'_> {
+    let fields = record.fields.iter().flatten();
+    let bytes: usize = fields.map(|field| field.len()).sum();
     if bytes > MAX_BYTES {
-        unread = Some(TOO_LARGE);
-        for (at, field) in fields.iter_mut().enumerate() {
+        record.unread = Some(TOO_LARGE);
+        for (at, field) in record.fields.iter_mut().enumerate() {
             if !BARE.contains(&at) {
                 *field = None;
             }
         }
     }
-    Ok(Some(Record {
-        table,
-        fields,
-        unread,
-    }))
+    record
 }
 
 fn number_of(table: Table) -> usize {

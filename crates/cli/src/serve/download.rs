@@ -138,6 +138,8 @@ impl Download {
             is_raw: false,
             most_proven: None,
             is_shown: false,
+            #[cfg(feature = "archive")]
+            archive: None,
         }
     }
 

@@ -8,11 +8,13 @@
 
 mod changes;
 mod encrypted;
+mod finding;
 mod kills;
 mod later;
 mod moves;
 mod removal;
 mod restoring;
+mod searching;
 mod stories;
 mod writing;
 
@@ -43,7 +45,11 @@ struct Setting {
 
 impl Setting {
     fn start() -> Self {
-        let postgres = Postgres::start();
+        Self::on(Postgres::start())
+    }
+
+    /// Makes the trail on a server.
+    fn on(postgres: Postgres) -> Self {
         let scratch = Folder::new();
         fs::create_dir_all(&scratch.0).unwrap();
         let key = program(&postgres.url())
