@@ -5,6 +5,8 @@
 //! a page reads with a connection of theirs ([`connections`]), records that, and answers ([`answer`]).
 
 mod answer;
+#[cfg_attr(not(feature = "archive"), path = "serve/no_archive.rs")]
+mod archived;
 mod assets;
 mod attempts;
 mod changes;
@@ -55,6 +57,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
+use self::archived::ArchiveReader;
 use self::attempts::{Attempts, Source};
 use self::connections::Connections;
 use self::download::Downloads;
@@ -64,6 +67,8 @@ use self::session::{Lifetime, Sessions};
 use self::trusted::Trusted;
 use self::viewer::Viewer;
 use self::watch::Watch;
+#[cfg(feature = "archive")]
+use crate::archive::ArchivePlace;
 use crate::database::Database;
 use crate::error::Error;
 use crate::listener::{self, Limits, read_body};
@@ -145,6 +150,9 @@ pub(crate) struct Serve {
     /// A session ends so long after the login.
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = humantime::parse_duration)]
     session_max: Duration,
+    #[cfg(feature = "archive")]
+    #[command(flatten)]
+    archive: ArchivePlace,
 }
 
 /// What all pages share.
@@ -172,6 +180,7 @@ pub(crate) struct App {
     /// Whether it has an address beyond this machine.
     is_public: bool,
     watch: Watch,
+    archive: ArchiveReader,
 }
 
 impl App {
@@ -276,7 +285,11 @@ pub(crate) fn run(database: Database, arguments: Serve) -> Result<ExitCode, Erro
         let listener = TcpListener::bind(wanted).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let public = arguments.public_url.clone();
-        let app = Arc::new(app(database, arguments, address)?);
+        #[cfg(feature = "archive")]
+        let archive = ArchiveReader::new(arguments.archive.open()?);
+        #[cfg(not(feature = "archive"))]
+        let archive = ArchiveReader;
+        let app = Arc::new(app(database, arguments, address, archive)?);
         complain(&match public {
             Some(url) => format!("the trail is read at {url}, through http://{address}"),
             None => format!("the trail is read at http://{address}"),
@@ -361,7 +374,12 @@ async fn clean(app: Arc<App>) {
 }
 
 /// Reads the arguments.
-fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App, ServeError> {
+fn app(
+    database: Database,
+    arguments: Serve,
+    address: SocketAddr,
+    archive: ArchiveReader,
+) -> Result<App, ServeError> {
     let mut hosts = Vec::new();
     let mut is_secure = false;
     if let Some(url) = &arguments.public_url {
@@ -412,6 +430,7 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
         attempts: Attempts::default(),
         is_public: arguments.public_url.is_some(),
         watch: Watch::new(token.transpose()?),
+        archive,
         trusted,
         openid,
         hosts,

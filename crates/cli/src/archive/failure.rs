@@ -61,6 +61,8 @@ pub(crate) enum ArchiveError {
     NotSigned(String),
     #[error("more than 1,000,000 requests match: name a narrower time with --since and --until")]
     TooManyRequests,
+    #[error("the request has more records in the archive than are shown at once")]
+    TooManyRecords,
     #[error("the time for searching the archive was over")]
     TooLong,
     #[error("{object} cannot be read: {why}")]

@@ -88,6 +88,7 @@ pub(crate) struct Scan {
 /// What is between two ids.
 #[derive(Debug)]
 pub(crate) struct Slice {
+    pub(crate) from: Uuid,
     /// The one before which it ends.
     pub(crate) to: Option<Uuid>,
     /// The records that were found, in order.
@@ -105,6 +106,11 @@ pub(crate) struct Hit {
 }
 
 impl Hit {
+    /// Returns how many bytes its columns have.
+    pub(crate) fn size(&self) -> usize {
+        self.images.len()
+    }
+
     /// Returns its columns, which were asked for.
     pub(crate) fn record(&self, columns: &[usize]) -> Record<'_> {
         let mut record = Record {
@@ -265,6 +271,18 @@ impl OpenArchive {
 }
 
 impl Scan {
+    /// Reads no more bytes of records at once.
+    pub(crate) fn with_most_bytes(mut self, bytes: usize) -> Self {
+        self.most_bytes = bytes;
+        self
+    }
+
+    /// Ends with an error when this time has come.
+    pub(crate) fn until(mut self, until: Instant) -> Self {
+        self.until = Some(until);
+        self
+    }
+
     /// Returns the columns that are read of what is found.
     pub(crate) fn columns(&self) -> Arc<[usize]> {
         Arc::clone(&self.columns)
@@ -273,10 +291,13 @@ impl Scan {
     /// Returns what is in the next slice, which may be nothing; `None` after the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Slice>, Error> {
         loop {
+            if self.slices.is_empty() && self.days.is_empty() {
+                return Ok(None);
+            }
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                return Err(ArchiveError::TooLong.into());
+            }
             let Some((from, to)) = self.slices.pop() else {
-                if self.days.is_empty() {
-                    return Ok(None);
-                }
                 self.open_days().await?;
                 continue;
             };
@@ -284,7 +305,7 @@ impl Scan {
             let is_one = last == from.as_u128();
             let most = if is_one { MOST_OF_ONE } else { self.most_bytes };
             if let Some(hits) = self.slice(from, to, most).await? {
-                return Ok(Some(Slice { to, hits }));
+                return Ok(Some(Slice { from, to, hits }));
             }
             // More than fits: first the one half, then the other.
             self.width = 1;
@@ -323,11 +344,10 @@ impl Scan {
             }
         }
         drop(sets);
-        if !files.is_empty() {
-            self.files = files.into();
-            let to = last.checked_add(1).map(least_id);
-            self.slices.push((least_id(first), to));
-        }
+        // Also where there are none: who searches is told how far the search has come.
+        self.files = files.into();
+        let to = last.checked_add(1).map(least_id);
+        self.slices.push((least_id(first), to));
         Ok(())
     }
 
@@ -415,7 +435,7 @@ impl From<Error> for Broken {
 }
 
 /// Returns the least id of a day.
-fn least_id(day: u32) -> Uuid {
+pub(super) fn least_id(day: u32) -> Uuid {
     const DAY_MS: u128 = 86_400_000;
     const MOST_MS: u128 = (1 << 48) - 1;
     Uuid::from_u128((u128::from(day) * DAY_MS).min(MOST_MS) << 80)

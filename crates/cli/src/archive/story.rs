@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Instant;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
@@ -19,7 +20,7 @@ use super::look::Wanted;
 use super::matching::Matcher;
 use super::names::day_of_date;
 use super::place::Place;
-use super::scan::{Hit, OpenArchive, Order};
+use super::scan::{Hit, OpenArchive, Order, least_id};
 use super::set_reader::{Keep, SetReader};
 use crate::database::Database;
 use crate::error::Error;
@@ -164,6 +165,15 @@ fn days_around(id: Uuid) -> Option<RangeInclusive<u32>> {
     (id.get_version_num() == 7).then(|| day.saturating_sub(1)..=day.saturating_add(1))
 }
 
+/// Returns the ids of the days on which a request is, if its id tells it.
+pub(crate) fn near(request: &str) -> Option<Bounds> {
+    let days = request.parse().ok().and_then(days_around)?;
+    Some(Bounds {
+        from: Some(least_id(*days.start())),
+        to: days.end().checked_add(1).map(least_id),
+    })
+}
+
 impl OpenArchive {
     /// Reads the records of a request on all days, each with its parent; of a tenant, if one is named.
     pub(crate) async fn story(
@@ -171,18 +181,40 @@ impl OpenArchive {
         request: &str,
         tenant: Option<Uuid>,
     ) -> Result<Vec<(Row, Option<Uuid>)>, Error> {
+        self.story_within(request, tenant, Bounds::default(), usize::MAX, None)
+            .await
+    }
+
+    /// Like [`story`](Self::story), of the records between these ids; an error where they have more than so many bytes, or when the
+    /// time is over.
+    pub(crate) async fn story_within(
+        &self,
+        request: &str,
+        tenant: Option<Uuid>,
+        bounds: Bounds,
+        most_bytes: usize,
+        until: Option<Instant>,
+    ) -> Result<Vec<(Row, Option<Uuid>)>, Error> {
         let filter = Filter {
             request: Some(request.to_owned()),
             // A story has those of its own request as well.
             reads: true,
             ..Filter::default()
         };
-        let matcher = Matcher::new(filter, Bounds::default(), tenant);
+        let matcher = Matcher::new(filter, bounds, tenant);
         let columns: Vec<usize> = (0..COLUMNS.len()).collect();
         let mut scan = self.scan(matcher, &columns, Order::OldestFirst).await?;
+        if let Some(until) = until {
+            scan = scan.until(until);
+        }
         let columns = scan.columns();
-        let mut rows = Vec::new();
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
         while let Some(slice) = scan.next().await? {
+            let sizes = slice.hits.iter().map(Hit::size);
+            bytes = sizes.fold(bytes, usize::saturating_add);
+            if bytes > most_bytes {
+                return Err(ArchiveError::TooManyRecords.into());
+            }
             rows.extend(slice.hits.iter().map(|hit| self.row(hit, &columns)));
         }
         Ok(rows)

@@ -9,6 +9,7 @@ use sqlx::types::Uuid;
 use super::viewer::{Access, MOST_REQUEST, Viewer};
 use crate::filter::encode;
 pub(super) use crate::html::{line, outcome, time, visible};
+use crate::row::Row;
 
 /// The pages in the head, with their addresses.
 const PAGES: [(&str, &str); 7] = [
@@ -122,6 +123,15 @@ pub(super) fn future(after: Option<Uuid>, query: &str) -> Markup {
                 a href={ "/?after=" (after) (separator) (query) } { "They are on a page of their own" }
                 "."
             }
+        }
+    }
+}
+
+/// Marks a record that was read in an archive.
+pub(super) fn archive_badge(row: &Row) -> Markup {
+    html! {
+        @if let Some(archived) = &row.archived {
+            " " span.badge title={ "Of " (visible(&archived.said)) } { "archive" }
         }
     }
 }

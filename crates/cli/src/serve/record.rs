@@ -13,7 +13,9 @@ use tracing_audit::__program::Table;
 use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
-use super::page::{line, outcome, page, request_address, session_address, time, visible};
+use super::page::{
+    archive_badge, line, outcome, page, request_address, session_address, time, visible,
+};
 use super::seals::Seals;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
@@ -32,11 +34,11 @@ const MISSING: Refusal = Refusal::NotFound("record");
 
 /// Shows the page.
 pub(super) async fn record(
-    State(_app): State<Arc<App>>,
+    State(app): State<Arc<App>>,
     Known(viewer): Known,
     RawQuery(query): RawQuery,
 ) -> Response {
-    match shown(&viewer, &query.unwrap_or_default()).await {
+    match shown(&app, &viewer, &query.unwrap_or_default()).await {
         Ok(body) => html_answer(StatusCode::OK, page("Record", "/", Some(&viewer), &body)),
         Err(refusal) => refusal.answer("/", Some(&viewer)),
     }
@@ -74,9 +76,16 @@ async fn whole(app: &App, viewer: &Viewer, query: &str) -> Result<(RecordId, Str
     if size.is_some_and(|size| size > MOST_RAW) {
         return Err(Refusal::TooLarge);
     }
-    let row = read(&mut lease, scope, record, Extent::Json)
+    let mut row = read(&mut lease, scope, record, Extent::Json)
         .await
         .map_err(failed)?;
+    if row.is_none() {
+        row = archived(app, viewer, &mut lease, record).await?;
+    }
+    let is_large = |row: &Row| i64::try_from(row.size()).is_ok_and(|size| size > MOST_RAW);
+    if row.as_ref().is_some_and(is_large) {
+        return Err(Refusal::TooLarge);
+    }
     let filter = query_of(record);
     let reading = Reading {
         page: "raw",
@@ -126,13 +135,25 @@ async fn read(
     Ok(row)
 }
 
-async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
+/// Reads a record that the database does not have, in the archive.
+async fn archived(
+    app: &App,
+    viewer: &Viewer,
+    connection: &mut PgConnection,
+    record: RecordId,
+) -> Result<Option<Row>, Refusal> {
+    let read = app.archive.record(viewer, connection, record).await;
+    let read = read.map_err(|source| viewer.connections.database().read_error(source))?;
+    Ok(read?)
+}
+
+async fn shown(app: &App, viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     let record = asked(query)?;
     let mut lease = viewer.lease().await?;
     let database = viewer.connections.database();
     let failed = |source| Refusal::from(database.read_error(source));
     let scope = viewer.scope();
-    let row = read(&mut lease, scope, record, Extent::Story)
+    let mut row = read(&mut lease, scope, record, Extent::Story)
         .await
         .map_err(failed)?;
     let size = size_of(&mut lease, scope, record).await.map_err(failed)?;
@@ -142,6 +163,12 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
             .map_err(failed)?,
         _ => None,
     };
+    let mut whole = whole.map(|row| row.json());
+    if row.is_none() {
+        row = archived(app, viewer, &mut lease, record).await?;
+        let is_shown = |row: &&Row| i64::try_from(row.size()).is_ok_and(|size| size <= SHOWN);
+        whole = row.as_ref().filter(is_shown).map(Row::json);
+    }
     let filter = query_of(record);
     let reading = Reading {
         page: "record",
@@ -156,7 +183,6 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     viewer.record(&mut lease, &reading).await?;
     lease.done();
     let row = row.ok_or(MISSING)?;
-    let whole = whole.map(|row| row.json());
     Ok(body(&row, record, whole.as_deref(), &seals))
 }
 
@@ -165,7 +191,7 @@ fn body(row: &Row, record: RecordId, whole: Option<&str>, seals: &Seals) -> Mark
         h1 { span.badge { (kind(row)) } " " (line(&what(row), 200)) }
         dl {
             dt { "Began" } dd { (time(&row.began)) }
-            dt { "Outcome" } dd { (outcome(row.status())) (seals.badge(row)) }
+            dt { "Outcome" } dd { (outcome(row.status())) (seals.badge(row)) (archive_badge(row)) }
             @if let Some(took) = row.took() { dt { "Took" } dd { (took) } }
             @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) {
                 dt { "Request" } dd { a href=(request_address(request)) { (visible(request)) } }

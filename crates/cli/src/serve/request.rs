@@ -1,6 +1,6 @@
 //! The page of a request: its story as a tree, with a waterfall of times.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -9,21 +9,24 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 use sqlx::types::Uuid;
+use tracing_audit::__program::Table;
 
 use super::App;
 use super::answer::{Refusal, html_answer};
 use super::download::links;
 use super::gate::Known;
-use super::page::{line, outcome, page, record_address, session_address, time, visible};
+use super::page::{
+    archive_badge, line, notice, outcome, page, record_address, session_address, time, visible,
+};
 use super::record::texts;
-use super::rows::rows;
+use super::rows::{MOST_BYTES, rows};
 use super::seals::Seals;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::export::job::Format;
 use crate::filter::{Filter, encode};
 use crate::outline::{Outline, has_more_than};
-use crate::row::Row;
+use crate::row::{RecordId, Row};
 use crate::text::{duration, grouped};
 use crate::tree::{self, Node, Place};
 
@@ -38,12 +41,14 @@ const MOST: i64 = 50_000;
 const WIDTH: f64 = 1_000.0;
 
 /// What an address asks for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Asked {
     id: String,
     tenant: Option<String>,
     /// The number of the first record that is shown, from 0.
     from: usize,
+    /// Whether all days of the archive are searched.
+    is_whole: bool,
 }
 
 impl Asked {
@@ -54,6 +59,7 @@ impl Asked {
                 "id" => asked.id = value.into_owned(),
                 "tenant" if !value.is_empty() => asked.tenant = Some(value.into_owned()),
                 "from" => asked.from = value.parse().unwrap_or(0),
+                "archive" => asked.is_whole = value == "yes",
                 _ => {}
             }
         }
@@ -66,6 +72,9 @@ impl Asked {
         if let Some(tenant) = &self.tenant {
             query.push_str("&tenant=");
             query.push_str(&encode(tenant));
+        }
+        if self.is_whole {
+            query.push_str("&archive=yes");
         }
         if from > 0 {
             let _ = write!(query, "&from={from}");
@@ -105,12 +114,12 @@ fn too_long(viewer: &Viewer, asked: &Asked) -> Markup {
 
 /// Shows the page.
 pub(super) async fn request(
-    State(_app): State<Arc<App>>,
+    State(app): State<Arc<App>>,
     Known(viewer): Known,
     RawQuery(query): RawQuery,
 ) -> Response {
     let asked = Asked::read(&query.unwrap_or_default());
-    match shown(&viewer, &asked).await {
+    match shown(&app, &viewer, &asked).await {
         Ok(body) => {
             let title = format!("Request {}", asked.id);
             html_answer(StatusCode::OK, page(&title, "/", Some(&viewer), &body))
@@ -119,7 +128,7 @@ pub(super) async fn request(
     }
 }
 
-async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
+async fn shown(app: &App, viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
     let missing = Refusal::NotFound("request");
     if asked.id.is_empty() || asked.id.contains('\0') || asked.id.len() > 4_096 {
         return Err(missing);
@@ -138,16 +147,31 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
         lease.done();
         return Ok(too_long(viewer, asked));
     }
-    let outline = Outline::of_request(&mut lease, scope, &asked.id)
+    let mut outline = Outline::of_request(&mut lease, scope, &asked.id)
         .await
         .map_err(failed)?;
+    let of_archive = (asked.tenant.as_deref(), asked.is_whole);
+    let archive = &app.archive;
+    let archived = archive.story(viewer, scope, &mut lease, &asked.id, of_archive);
+    let archived = archived.await.map_err(failed)?;
+    let mut of_archive = outline.add_archived(archived.story);
     let places = tree::places(&outline.nodes, None);
     let places = places.get(asked.from..).unwrap_or_default();
     let places = &places[..places.len().min(LIMIT)];
-    let records: Vec<_> = places.iter().map(|place| place.node.record).collect();
-    let read = rows(&mut lease, scope, &records).await.map_err(failed)?;
-    let left_out = read.left_out;
-    let places = &places[..places.len() - left_out];
+    let records = places.iter().map(|place| place.node.record);
+    let (in_archive, records): (Vec<_>, Vec<_>) =
+        records.partition(|record| of_archive.contains_key(record));
+    let mut read = rows(&mut lease, scope, &records).await.map_err(failed)?;
+    let left_out: HashSet<RecordId> = records[records.len() - read.left_out..]
+        .iter()
+        .copied()
+        .collect();
+    read.rows.extend(
+        in_archive
+            .iter()
+            .filter_map(|record| of_archive.remove(record)),
+    );
+    let places = fitting(places, &left_out, &read.rows);
     let mut rows = HashMap::new();
     for mut row in read.rows {
         outline.tell_learned(&mut row);
@@ -163,8 +187,16 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
         .record(&mut lease, &asked.reading(&query, rows.len()))
         .await?;
     lease.done();
+    let is_narrowed = !asked.is_whole && archive.is_narrowed(&asked.id);
     if outline.nodes.is_empty() {
-        return Err(missing);
+        if archived.said.is_none() && !is_narrowed {
+            return Err(missing);
+        }
+        return Ok(html! {
+            h1 { "Request " (visible(&asked.id)) }
+            (notice(archived.said.unwrap_or("No record of this request is found.")))
+            (search_whole(asked, is_narrowed))
+        });
     }
     let story = Story {
         asked,
@@ -176,8 +208,47 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
             .collect(),
         seals,
         span_us: span(&outline),
+        is_narrowed,
+        said: archived.said,
     };
     Ok(story.body(viewer))
+}
+
+/// Leads to all days of the archive, where some were left out.
+fn search_whole(asked: &Asked, is_narrowed: bool) -> Markup {
+    let whole = Asked {
+        is_whole: true,
+        ..asked.clone()
+    };
+    html! {
+        @if is_narrowed {
+            p.soft {
+                "Of the archive the days around the time in the id are searched. "
+                a href={ "/request?" (whole.query(0)) } { "Search all days" } "."
+            }
+        }
+    }
+}
+
+/// Returns the places from the first on whose rows were read, and fit on a page.
+fn fitting<'p, 'n>(
+    places: &'p [Place<'n>],
+    left_out: &HashSet<RecordId>,
+    rows: &[Row],
+) -> &'p [Place<'n>] {
+    let archived = rows.iter().filter(|row| row.archived.is_some());
+    let sizes: HashMap<(&str, Table), usize> = archived
+        .map(|row| ((row.id(), row.table), row.size()))
+        .collect();
+    let mut bytes = 0;
+    let count = places.iter().take_while(|place| {
+        let record = place.node.record;
+        let is_begun = bytes < MOST_BYTES;
+        let id = record.id.to_string();
+        bytes += sizes.get(&(id.as_str(), record.table)).unwrap_or(&0);
+        is_begun && !left_out.contains(&record)
+    });
+    &places[..count.count()]
 }
 
 /// Returns the time from the first start to the last known end, in microseconds, at least 1.
@@ -205,6 +276,10 @@ struct Story<'a> {
     rows: Vec<Option<&'a Row>>,
     seals: Seals,
     span_us: f64,
+    /// Whether days of the archive were left out.
+    is_narrowed: bool,
+    /// What the reader has to know of the archive.
+    said: Option<&'static str>,
 }
 
 impl Story<'_> {
@@ -221,6 +296,7 @@ impl Story<'_> {
                 dt { "took" } dd { (self.outline.took()) }
                 dt { "records" } dd { (self.outline.counts()) }
             }
+            @if let Some(said) = self.said { (notice(said)) }
             @if shown < all {
                 p.notice role="status" { "Records " (from + 1) " to " (from + shown) " of " (all) "." }
             }
@@ -235,6 +311,7 @@ impl Story<'_> {
                 }
                 a href={ "/?" (self.asked.filter().query()) } { "As a list" }
             }
+            (search_whole(self.asked, self.is_narrowed))
             (links(viewer, &self.asked.filter(), Some(Format::Html)))
         }
     }
@@ -290,7 +367,7 @@ impl Story<'_> {
                     span.head {
                         span.badge { (kind(row)) }
                         span.grow { (line(&what(row), 300)) }
-                        (outcome(row.status())) (self.seals.badge(row))
+                        (outcome(row.status())) (self.seals.badge(row)) (archive_badge(row))
                         span.soft { "+" (duration(offset)) }
                         span { (row.took().unwrap_or_else(|| end_word(node))) }
                         (self.bar(node))

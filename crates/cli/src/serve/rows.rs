@@ -15,7 +15,7 @@ const AT_FIRST: usize = 5;
 const AT_MOST: usize = 40;
 
 /// How many bytes of rows a page shows.
-const MOST_BYTES: usize = 2_000_000;
+pub(super) const MOST_BYTES: usize = 2_000_000;
 
 /// Reads as many of these records as a page shows, with their texts.
 pub(super) async fn rows(

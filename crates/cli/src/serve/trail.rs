@@ -12,11 +12,12 @@ use tracing_audit::__program::Table;
 
 use super::App;
 use super::answer::{Refusal, html_answer};
+use super::archived::Archived;
 use super::download::links;
 use super::gate::Known;
 use super::page::{
-    filtered, future, line, notice, outcome, page, record_address, request_link, session_address,
-    time, visible,
+    archive_badge, filtered, future, line, notice, outcome, page, record_address, request_link,
+    session_address, time, visible,
 };
 use super::record::sessions;
 use super::seals::Seals;
@@ -24,9 +25,10 @@ use super::viewer::{Access, Reading, Viewer};
 use crate::STATUSES;
 use crate::filter::Filter;
 pub(super) use crate::html::{kind, what};
-use crate::pages::{Extent, Pages};
+use crate::pages::Extent;
 use crate::row::Row;
 use crate::search::{End, Found, Place, Search};
+use crate::story::Rows;
 use crate::text::grouped;
 
 /// How many records a page shows.
@@ -62,6 +64,8 @@ struct Asked {
     filter: Filter,
     place: Place,
     time: Duration,
+    /// Whether the archive is searched as well.
+    archive: bool,
 }
 
 impl Asked {
@@ -70,6 +74,7 @@ impl Asked {
             filter: Filter::default(),
             place: Place::Newest,
             time: TIME,
+            archive: false,
         };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let id = || {
@@ -81,6 +86,7 @@ impl Asked {
                 "before" => asked.place = Place::Before(id()?),
                 "after" => asked.place = Place::After(id()?),
                 "long" => asked.time = LONG_TIME,
+                "archive" => asked.archive = value == "yes",
                 _ if value.trim().is_empty() => {}
                 name => asked.filter.add(name, value.trim())?,
             }
@@ -88,9 +94,25 @@ impl Asked {
         Ok(asked)
     }
 
+    /// Returns what is recorded of it.
+    fn recorded(&self) -> String {
+        let mut query = self.filter.query();
+        if self.archive {
+            let before = if query.is_empty() { "" } else { "&" };
+            query.extend([before, "archive=yes"]);
+        }
+        query
+    }
+
     /// Returns the address of another place.
     fn address(&self, place: Place, is_long: bool) -> String {
+        self.address_with(place, is_long, self.archive)
+    }
+
+    /// Returns the address of a place, with the archive or without.
+    fn address_with(&self, place: Place, is_long: bool, archive: bool) -> String {
         let mut parts = vec![self.filter.query()];
+        parts.extend(archive.then(|| String::from("archive=yes")));
         parts.extend(place.argument().map(|(name, id)| format!("{name}={id}")));
         parts.extend(is_long.then(|| String::from("long=yes")));
         parts.retain(|part| !part.is_empty());
@@ -103,17 +125,17 @@ impl Asked {
 
 /// Shows the page.
 pub(super) async fn trail(
-    State(_app): State<Arc<App>>,
+    State(app): State<Arc<App>>,
     Known(viewer): Known,
     RawQuery(query): RawQuery,
 ) -> Response {
-    match shown(&viewer, &query.unwrap_or_default()).await {
+    match shown(&app, &viewer, &query.unwrap_or_default()).await {
         Ok(body) => html_answer(StatusCode::OK, page("Trail", "/", Some(&viewer), &body)),
         Err(refusal) => refusal.answer("/", Some(&viewer)),
     }
 }
 
-async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
+async fn shown(app: &App, viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     let asked = Asked::read(query)?;
     let mut lease = viewer.lease().await?;
     let database = viewer.connections.database();
@@ -124,17 +146,24 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
         limit: LIMIT,
         time: asked.time,
     };
-    let found = search
+    let mut found = search
         .run(&mut lease, viewer.scope())
         .await
         .map_err(failed)??;
-    let mut pages = Pages::new(found.records.iter().copied(), Extent::Line);
+    let mut archived = Archived::default();
+    if asked.archive {
+        let place = (asked.place, LIMIT);
+        let added = app
+            .archive
+            .add_to_list(viewer, &mut lease, &asked.filter, place, &mut found);
+        archived = added.await.map_err(failed)??;
+    }
+    let records = found.records.iter().copied();
+    let scope = viewer.scope();
+    let source = Some((database, &mut *lease));
+    let mut pages = Rows::new(source, scope, &mut archived.rows, records, Extent::Line);
     let mut rows = Vec::new();
-    while let Some(page) = pages
-        .next(&mut lease, viewer.scope())
-        .await
-        .map_err(failed)?
-    {
+    while let Some(page) = pages.next().await? {
         rows.extend(page);
     }
     let seals = Seals::of(viewer, &mut lease, &rows.iter().collect::<Vec<_>>())
@@ -142,52 +171,104 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
         .map_err(failed)?;
     let reading = Reading {
         page: "trail",
-        filter: &asked.filter.query(),
+        filter: &asked.recorded(),
         request: asked.filter.request.as_deref(),
         tenant: asked.filter.tenant.as_deref(),
         records: rows.len(),
     };
     viewer.record(&mut lease, &reading).await?;
     lease.done();
-    Ok(body(viewer, &asked, &found, &rows, &seals))
+    let shown = Shown {
+        viewer,
+        asked: &asked,
+        found: &found,
+        rows: &rows,
+        seals: &seals,
+        has_archive: app.archive.is_there(),
+        said: archived.said,
+    };
+    Ok(shown.body())
 }
 
-fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Seals) -> Markup {
-    let newest = found.records.first().map(|record| record.id);
-    let oldest = match (asked.place, found.end) {
-        (Place::After(_), _) => found.records.last().map(|record| record.id),
-        (_, End::Exhausted) => None,
-        (_, End::Full | End::CutShort) => found.reached,
-    };
-    let is_newest = asked.place == Place::Newest;
-    let live = is_newest.then(|| {
-        let query = asked.filter.query();
-        format!("/live?{query}")
-    });
-    html! {
-        h1 { "Trail" }
-        (form(asked))
-        (future(found.future, &asked.filter.query()))
-        (said(viewer, asked, found))
-        @if is_newest {
-            p.soft { button #pause type="button" hidden { "Pause" } " " span #live aria-live="polite" {} }
+/// What the page shows.
+struct Shown<'a> {
+    viewer: &'a Viewer,
+    asked: &'a Asked,
+    found: &'a Found,
+    rows: &'a [Row],
+    seals: &'a Seals,
+    has_archive: bool,
+    /// What the reader has to know of the archive.
+    said: Option<&'static str>,
+}
+
+impl Shown<'_> {
+    fn body(&self) -> Markup {
+        let Self {
+            viewer,
+            asked,
+            found,
+            rows,
+            seals,
+            ..
+        } = *self;
+        let newest = found.records.first().map(|record| record.id);
+        let oldest = match (asked.place, found.end) {
+            (Place::After(_), _) => found.records.last().map(|record| record.id),
+            (_, End::Exhausted) => None,
+            (_, End::Full | End::CutShort) => found.reached,
+        };
+        let is_newest = asked.place == Place::Newest;
+        let live = (is_newest && !asked.archive).then(|| {
+            let query = asked.filter.query();
+            format!("/live?{query}")
+        });
+        html! {
+            h1 { "Trail" }
+            (form(asked, self.has_archive))
+            (future(found.future, &asked.filter.query()))
+            (said(viewer, asked, found))
+            @if let Some(said) = self.said { (notice(said)) }
+            @if is_newest && !asked.archive {
+                p.soft { button #pause type="button" hidden { "Pause" } " " span #live aria-live="polite" {} }
+            }
+            div.scroll {
+                table.cards {
+                    thead { tr { th { "Began" } th { "Tenant" } th { "User" } th { "What" } th { "Outcome" } th.number { "Took" } th { "Request" } } }
+                    tbody data-live=[live] { (table_rows(rows, seals)) }
+                }
+            }
+            p.pages {
+                @if let (Some(newest), false) = (newest, is_newest) {
+                    a href=(asked.address(Place::After(newest), false)) rel="prev" { "← Newer" }
+                    a href=(asked.address(Place::Newest, false)) { "Newest" }
+                }
+                @if let Some(oldest) = oldest {
+                    a href=(asked.address(Place::Before(oldest), false)) rel="next" { "Older →" }
+                }
+            }
+            @if self.has_archive {
+                (self.archive_link(oldest.is_none()))
+            }
+            (links(viewer, &asked.filter, None))
         }
-        div.scroll {
-            table.cards {
-                thead { tr { th { "Began" } th { "Tenant" } th { "User" } th { "What" } th { "Outcome" } th.number { "Took" } th { "Request" } } }
-                tbody data-live=[live] { (table_rows(rows, seals)) }
+    }
+
+    /// Leads into the archive, and says what is of both.
+    fn archive_link(&self, is_end: bool) -> Markup {
+        let asked = self.asked;
+        html! {
+            @if asked.archive {
+                p.soft { "The database and the archive are searched. What is downloaded here is of the database alone: `tracing-audit export --archive` has both." }
+            } @else if is_end && !matches!(asked.place, Place::After(_)) {
+                // What goes first from the database is not what is oldest: tables are kept for different times.
+                p.notice role="status" {
+                    "The database has no older records. "
+                    a href=(asked.address_with(asked.place, false, true)) { "Search the archive" }
+                    " as well."
+                }
             }
         }
-        p.pages {
-            @if let (Some(newest), false) = (newest, is_newest) {
-                a href=(asked.address(Place::After(newest), false)) rel="prev" { "← Newer" }
-                a href=(asked.address(Place::Newest, false)) { "Newest" }
-            }
-            @if let Some(oldest) = oldest {
-                a href=(asked.address(Place::Before(oldest), false)) rel="next" { "Older →" }
-            }
-        }
-        (links(viewer, &asked.filter, None))
     }
 }
 
@@ -242,7 +323,7 @@ pub(super) fn table_rows(rows: &[Row], seals: &Seals) -> Markup {
                 td data-label="tenant" { (tenant(row)) }
                 td data-label="user" { @if let Some(user) = row.text("user_id") { (filtered("user", user)) } }
                 td.what { span.badge { (kind(row)) } " " (line(&what(row), 240)) }
-                td { (outcome(row.status())) (seals.badge(row)) }
+                td { (outcome(row.status())) (seals.badge(row)) (archive_badge(row)) }
                 td.number data-label="took" { (row.took().unwrap_or_default()) }
                 td data-label="request" { @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) { (request_link(request)) }
                     @if let Some((_, session)) = sessions(row).next() { " " a.soft href=(session_address(session, None, Some(row.id()))) title="The conversation up to here" { "session" } }
@@ -258,7 +339,7 @@ fn tenant(row: &Row) -> Markup {
 }
 
 /// The filters, as a form without which no script is needed.
-fn form(asked: &Asked) -> Markup {
+fn form(asked: &Asked, has_archive: bool) -> Markup {
     let filter = &asked.filter;
     let input = |name: &'static str, label: &'static str| {
         html! { label { (label) input name=(name) value=[filter.single(name)] size="14"; } }
@@ -267,6 +348,7 @@ fn form(asked: &Asked) -> Markup {
         .into_iter()
         .any(|name| filter.single(name).is_some())
         || filter.reads
+        || asked.archive
         || filter.kinds.len() > 1
         || filter.statuses.len() > 1;
     html! {
@@ -302,6 +384,9 @@ fn form(asked: &Asked) -> Markup {
                     (input("request", "Request"))
                     (input("until", "Until"))
                     label.check { input type="checkbox" name="reads" value="yes" checked[filter.reads]; "readings of the trail, too" }
+                    @if has_archive {
+                        label.check { input type="checkbox" name="archive" value="yes" checked[asked.archive]; "the archive, too" }
+                    }
                 }
             }
             button.main type="submit" { "Search" }

@@ -5,6 +5,8 @@
 )]
 
 mod access;
+#[cfg(feature = "archive")]
+mod archived;
 mod bombs;
 mod desk;
 mod failures;
