@@ -64,7 +64,7 @@ pub(crate) use self::place::{Lock, LockError, Place};
 use self::plan::{Days, Sets, State};
 use self::remove::Removal;
 use self::set::{Outcome, Signed, Wanted, Writer};
-pub(crate) use self::story::{ArchivePlace, InArchive, near, tenant_of};
+pub(crate) use self::story::{ArchivePlace, InArchive, near, open_in, tenant_of};
 use crate::database::{Database, record_reading};
 use crate::error::Error;
 use crate::retain::{self, Partition};

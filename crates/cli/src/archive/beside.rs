@@ -7,7 +7,9 @@ use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 
+use super::content::Keys;
 use super::matching::Case;
+use super::scan::{Scan, Slice};
 use crate::row::RecordId;
 
 /// How many records are asked for at once.
@@ -20,6 +22,21 @@ pub(crate) async fn case(connection: &mut PgConnection) -> Result<Case, sqlx::Er
         .fetch_one(connection)
         .await?;
     Ok(Case::of(&umlaut, &dotted))
+}
+
+/// Decrypts what is encrypted in a slice, with the keys that the database has for whoever reads, and leaves what matches then; in a
+/// transaction that has begun.
+pub(crate) async fn open(
+    connection: &mut PgConnection,
+    scan: &Scan,
+    slice: &mut Slice,
+) -> Result<(), sqlx::Error> {
+    let ids = slice.keys();
+    if !ids.is_empty() {
+        let keys = Keys::read_within(connection, &ids).await?;
+        scan.open(slice, &keys);
+    }
+    Ok(())
 }
 
 /// Returns which of these records the database has, as far as whoever reads may see them; in a transaction that has begun.

@@ -266,21 +266,30 @@ impl Keys {
         scope: impl Into<Scope<'_>> + Copy,
         ids: &[Uuid],
     ) -> Result<Self, sqlx::Error> {
+        let (mut transaction, _) = begin(connection, scope).await?;
+        transaction
+            .execute("SET LOCAL enable_seqscan = off")
+            .await?;
+        let keys = Self::read_within(&mut transaction, ids).await?;
+        transaction.rollback().await?;
+        Ok(keys)
+    }
+
+    /// Like [`read`](Self::read), in a transaction that has begun.
+    pub(super) async fn read_within(
+        connection: &mut PgConnection,
+        ids: &[Uuid],
+    ) -> Result<Self, sqlx::Error> {
         let mut keys = Self {
             known: HashMap::new(),
             has_database: true,
         };
         for ids in ids.chunks(AT_ONCE) {
-            let (mut transaction, _) = begin(connection, scope).await?;
-            transaction
-                .execute("SET LOCAL enable_seqscan = off")
-                .await?;
             let rows: Vec<(Uuid, Option<Vec<u8>>, Option<Uuid>)> = sqlx::query_as(READ)
                 .bind(ids)
                 .persistent(false)
-                .fetch_all(&mut *transaction)
+                .fetch_all(&mut *connection)
                 .await?;
-            transaction.rollback().await?;
             keys.known
                 .extend(rows.into_iter().filter_map(|(id, key, erasure)| {
                     let known = match (key.and_then(|key| key.try_into().ok()), erasure) {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::value::RawValue;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
+use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::Kind;
 
 use crate::export::columns::{
@@ -131,6 +132,33 @@ impl Matcher {
     fn fold(&mut self) {
         let text = self.filter.text.as_ref();
         self.text = text.map(|text| self.case.lower(text));
+    }
+
+    /// Returns what finds all that this one would in a table, and more, without looking at what may be erased of a record.
+    pub(super) fn without_content(&self, table: Table) -> Self {
+        let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
+        let is_content = |column: usize| layout.content.contains(&COLUMNS[column].name);
+        let mut matcher = self.clone();
+        let filter = &mut matcher.filter;
+        for (column, value) in [
+            (USER_ID, &mut filter.user),
+            (ACTION_TYPE, &mut filter.family),
+            (TARGET_TYPE, &mut filter.target_type),
+            (TARGET_ID, &mut filter.target),
+            (CONVERSATION_ID, &mut filter.session),
+        ] {
+            value.take_if(|_| is_content(column));
+        }
+        if is_content(TARGET_ID) && matcher.agent.is_none() {
+            filter.agent = None;
+        }
+        if table.kind() == Kind::Event {
+            filter.model = None;
+        }
+        filter.changes = false;
+        matcher.session = matcher.session.filter(|_| filter.session.is_some());
+        matcher.text = None;
+        matcher
     }
 
     /// Returns the tables in which there may be such records.

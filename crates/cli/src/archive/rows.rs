@@ -76,6 +76,11 @@ impl Layout {
             .ok_or(RowsError::NoColumn(name))
     }
 
+    /// Returns where the columns of the content's hash, of its key and of what is encrypted are in the file.
+    pub(super) fn beside(&self) -> [Wanted; 3] {
+        self.beside
+    }
+
     /// Returns where all columns are in the file.
     pub(super) fn positions(&self) -> impl Iterator<Item = usize> {
         self.wanted.iter().chain(&self.beside).map(|(at, ..)| *at)
@@ -216,10 +221,10 @@ fn value<'i>(image: &'i [u8], left: &mut usize) -> Result<Option<&'i [u8]>, Rows
 }
 
 /// The columns beside those of the ledger, in a group of rows.
-struct Beside([Column; 3]);
+pub(super) struct Beside([Column; 3]);
 
 impl Beside {
-    fn new(group: &dyn RowGroupReader, layout: &Layout) -> Result<Self, RowsError> {
+    pub(super) fn new(group: &dyn RowGroupReader, layout: &Layout) -> Result<Self, RowsError> {
         let [hash, key, encrypted] = layout.beside;
         Ok(Self([
             Column::new(group, hash)?,
@@ -228,7 +233,7 @@ impl Beside {
         ]))
     }
 
-    fn go_to(&mut self, at: usize, row: usize) -> Result<usize, RowsError> {
+    pub(super) fn go_to(&mut self, at: usize, row: usize) -> Result<usize, RowsError> {
         for column in &mut self.0 {
             column.go_to(at, row)?;
         }
@@ -236,7 +241,10 @@ impl Beside {
     }
 
     /// Returns the hash of a row's content, and what is encrypted of it.
-    fn row(&mut self, row: usize) -> Result<(Option<Hash>, Option<Encrypted>), RowsError> {
+    pub(super) fn row(
+        &mut self,
+        row: usize,
+    ) -> Result<(Option<Hash>, Option<Encrypted>), RowsError> {
         let [hash, key, encrypted] = &mut self.0;
         let (hash, mut images) = (hash.hash(row)?, Vec::new());
         key.push_image(row, &mut images)?;

@@ -21,7 +21,10 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::images::Images;
 use tracing_audit::__program::ledger::key::Vkey;
+use tracing_audit::__program::ledger::layout::Columns;
+use tracing_audit::__program::ledger::tree::Hash;
 
+use super::content::{Closed, Encrypted, Keys};
 use super::failure::ArchiveError;
 use super::finder::{AT_ONCE, manifests, signed};
 use super::manifest::{File, Manifest};
@@ -31,11 +34,12 @@ use super::place::Place;
 use super::ranges::Ranges;
 use super::rows::RowsError;
 use super::set_reader::{Keep, SetReader, expect, joined};
-use super::sift::{Wanted, sift};
+use super::sift::{Wanted, all_columns, sift};
 use crate::error::Error;
 use crate::export::columns::{COLUMNS, ID};
 use crate::export::values::Record;
 use crate::row::RecordId;
+use crate::verify::rows::blank;
 
 /// How many files are read whole at once.
 const JOBS: usize = 2;
@@ -101,28 +105,80 @@ pub(crate) struct Hit {
     pub(crate) record: RecordId,
     /// The manifest of its set.
     pub(crate) manifest: Object,
-    /// The images of the columns that were asked for and its table has.
+    /// The images of the columns that were asked for and its table has; of all of them, if its content is encrypted.
     images: Vec<u8>,
+    encrypted: Option<Box<(Encrypted, Hash)>>,
+    /// The images of its content, if it was encrypted: of one that cannot be read, what an erasure leaves.
+    content: Option<Vec<u8>>,
+    /// Why its content is not there.
+    pub(crate) closed: Option<Closed>,
 }
 
 impl Hit {
     /// Returns how many bytes its columns have.
     pub(crate) fn size(&self) -> usize {
-        self.images.len()
+        let content = self.content.as_ref().map_or(0, Vec::len);
+        self.images.len() + content
+    }
+
+    /// Returns why its content cannot be read, unless it was erased.
+    pub(crate) fn unread(&self) -> Option<String> {
+        let closed = self.closed.filter(|why| *why != Closed::Destroyed);
+        closed.map(|why| why.to_string())
     }
 
     /// Returns its columns, which were asked for.
     pub(crate) fn record(&self, columns: &[usize]) -> Record<'_> {
+        let table = self.record.table;
         let mut record = Record {
-            table: self.record.table,
+            table,
             fields: [None; COLUMNS.len()],
             unread: None,
         };
         let mut images = Images::new(&self.images);
-        for at in columns.iter().filter(|at| is_of(self.record.table, **at)) {
-            record.fields[*at] = images.next().and_then(Result::ok).flatten();
+        let mut next = || images.next().and_then(Result::ok).flatten();
+        if self.encrypted.is_some() {
+            all_columns(table).for_each(|at| record.fields[at] = next());
+        } else {
+            let columns = columns.iter().filter(|at| is_of(table, **at));
+            columns.for_each(|at| record.fields[*at] = next());
+        }
+        if let Some(content) = &self.content {
+            let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
+            for (name, image) in layout.content.iter().zip(Images::new(content)) {
+                let place = COLUMNS.iter().position(|column| column.name == *name);
+                if let (Some(place), Ok(image)) = (place, image) {
+                    record.fields[place] = image;
+                }
+            }
         }
         record
+    }
+
+    /// Decrypts its content, if that is encrypted.
+    fn open(&mut self, keys: &Keys) {
+        let Some(content) = &self.encrypted else {
+            return;
+        };
+        let (encrypted, hash) = &**content;
+        match keys.decrypt(encrypted, self.record.id, hash) {
+            Ok(content) => self.content = Some(content),
+            Err(why) => {
+                let table = self.record.table.name();
+                let layout = Columns::of(table).unwrap_or_else(Columns::of_dead_letters);
+                self.content = Some(blank(layout));
+                self.closed = Some(why);
+            }
+        }
+    }
+}
+
+impl Slice {
+    /// Returns the keys with which contents are encrypted.
+    pub(super) fn keys(&self) -> Vec<Uuid> {
+        let encrypted = self.hits.iter().filter_map(|hit| hit.encrypted.as_ref());
+        let keys: HashSet<Uuid> = encrypted.map(|content| content.0.key).collect();
+        keys.into_iter().collect()
     }
 }
 
@@ -256,7 +312,8 @@ impl OpenArchive {
             joined(spawn_blocking(move || sift(table, ranges, &wanted, rows)).await)
         };
         let found = found.map_err(|why| Broken::Rows(name.clone(), why))?;
-        let hits = found.into_iter().map(|images| {
+        let hits = found.into_iter().map(|sifted| {
+            let images = sifted.images;
             // The first column that is read.
             let id = images.get(4..20).and_then(|id| Uuid::from_slice(id).ok());
             let id = id.ok_or_else(|| Broken::Rows(name.clone(), RowsError::Value("id")))?;
@@ -264,6 +321,9 @@ impl OpenArchive {
                 record: RecordId { table, id },
                 manifest,
                 images,
+                encrypted: sifted.encrypted,
+                content: None,
+                closed: None,
             })
         });
         hits.collect()
@@ -286,6 +346,23 @@ impl Scan {
     /// Returns the columns that are read of what is found.
     pub(crate) fn columns(&self) -> Arc<[usize]> {
         Arc::clone(&self.columns)
+    }
+
+    /// Decrypts what is encrypted in a slice, and leaves what matches then. **No slice is complete before.**
+    pub(super) fn open(&self, slice: &mut Slice, keys: &Keys) {
+        slice.hits.retain_mut(|hit| {
+            if hit.encrypted.is_none() {
+                return true;
+            }
+            hit.open(keys);
+            let record = hit.record(&self.columns);
+            self.matcher.may_match(&record) && self.matcher.matches(&record)
+        });
+    }
+
+    /// Like [`open`](Self::open), where there is no database: what is encrypted stays so.
+    pub(crate) fn open_without_keys(&self, slice: &mut Slice) {
+        self.open(slice, &Keys::default());
     }
 
     /// Returns what is in the next slice, which may be nothing; `None` after the last.

@@ -13,14 +13,18 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{ReaderProperties, ReaderPropertiesPtr};
 use parquet::file::reader::RowGroupReader;
 use parquet::file::serialized_reader::SerializedRowGroupReader;
+use parquet::file::statistics::Statistics;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
+use tracing_audit::__program::ledger::layout::Columns;
+use tracing_audit::__program::ledger::tree::Hash;
 
 use super::column::{AT_ONCE, Column};
+use super::content::Encrypted;
 use super::look::{self, guarded, may_have, pages_of};
 use super::matching::{Among, Matcher};
 use super::ranges::ReadAhead;
-use super::rows::{Layout, RowsError};
+use super::rows::{Beside, Layout, RowsError};
 use crate::export::columns::{COLUMNS, ID};
 use crate::export::values::Record;
 
@@ -75,13 +79,27 @@ impl Wanted {
     }
 }
 
-/// Looks through a file that has so many rows. Returns the images of each record's columns.
+/// A record that was found, or may be one once its content is read.
+#[derive(Debug)]
+pub(super) struct Sifted {
+    /// The images of its columns: of those that are wanted; of all that stand beside what is encrypted, if something is.
+    pub(super) images: Vec<u8>,
+    /// Its content, and the content's hash.
+    pub(super) encrypted: Option<Box<(Encrypted, Hash)>>,
+}
+
+/// Returns the columns that are read of a record of a table whose content is encrypted.
+pub(super) fn all_columns(table: Table) -> impl Iterator<Item = usize> {
+    (0..COLUMNS.len()).filter(move |at| COLUMNS[*at].is_of(table))
+}
+
+/// Looks through a file that has so many rows.
 pub(super) fn sift<R: ReadAhead + 'static>(
     table: Table,
     file: R,
     wanted: &Wanted,
     rows: u64,
-) -> Result<Vec<Vec<u8>>, RowsError> {
+) -> Result<Vec<Sifted>, RowsError> {
     guarded(|| {
         let footer = look::footer(&file, rows)?;
         let layout = Layout::of(table, footer.file_metadata().schema_descr())?;
@@ -137,9 +155,25 @@ fn groups(
         let ids: Vec<String> = of_table.map(|record| record.id.to_string()).collect();
         groups = may_have(footer, file, groups, at, &ids)?;
     }
+    let (key_at, ..) = layout.beside()[1];
+    let of_table = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
+    // What is encrypted is in no statistics.
+    let (mut encrypted, mut clear): (Vec<usize>, Vec<usize>) =
+        groups.into_iter().partition(|number| {
+            let group = footer.row_group(*number);
+            let nulls = group.column(key_at).statistics();
+            let nulls = nulls.and_then(Statistics::null_count_opt);
+            nulls != u64::try_from(group.num_rows()).ok()
+        });
     for (name, values) in wanted.matcher.equal(table) {
-        groups = may_have(footer, file, groups, layout.position(name)?, &values)?;
+        let at = layout.position(name)?;
+        clear = may_have(footer, file, clear, at, &values)?;
+        if !of_table.content.contains(&name) {
+            encrypted = may_have(footer, file, encrypted, at, &values)?;
+        }
     }
+    let mut groups = [clear, encrypted].concat();
+    groups.sort_unstable();
     Ok(groups)
 }
 
@@ -155,7 +189,7 @@ struct Sieve<'w, R: ReadAhead + 'static> {
 
 impl<R: ReadAhead + 'static> Sieve<'_, R> {
     /// Looks through a group of rows.
-    fn group(&self, number: usize) -> Result<Vec<Vec<u8>>, RowsError> {
+    fn group(&self, number: usize) -> Result<Vec<Sifted>, RowsError> {
         let (table, wanted) = (self.table, self.wanted);
         let of_group = self.footer.row_group(number);
         let group = SerializedRowGroupReader::new(
@@ -165,40 +199,80 @@ impl<R: ReadAhead + 'static> Sieve<'_, R> {
             Arc::clone(&self.properties),
         )?;
         let (first, then) = wanted.matcher.columns(table);
+        let key = self.layout.beside()[1];
         let mut chunks = Vec::new();
-        for at in &first {
-            let (from, length) = of_group
-                .column(self.layout.position(COLUMNS[*at].name)?)
-                .byte_range();
+        let positions = first
+            .iter()
+            .map(|at| self.layout.position(COLUMNS[*at].name));
+        for at in positions.chain([Ok(key.0)]) {
+            let (from, length) = of_group.column(at?).byte_range();
             chunks.push(from..from.saturating_add(length));
         }
         self.file.hold(chunks)?;
         let all = usize::try_from(of_group.num_rows()).unwrap_or_default();
-        let may_match = |record: &Record<'_>| {
+        let is_closed = has_value(Column::new(&group, key)?, all)?;
+        let loose = wanted.matcher.without_content(table);
+        let may_match = |row: usize, record: &Record<'_>| {
             let id = record.id();
-            id >= wanted.from
-                && wanted.to.is_none_or(|to| id < to)
-                && wanted.matcher.may_match(record)
+            let matcher = if is_closed[row] {
+                &loose
+            } else {
+                &*wanted.matcher
+            };
+            id >= wanted.from && wanted.to.is_none_or(|to| id < to) && matcher.may_match(record)
         };
         let whole = iter::once(0..all).filter(|rows| !rows.is_empty());
         let whole: Vec<_> = whole.collect();
-        let mut rows = passing(&group, &self.layout, table, &first, &whole, may_match)?;
-        if !then.is_empty() && !rows.is_empty() {
+        let rows = passing(&group, &self.layout, table, &first, &whole, may_match)?;
+        let (closed, mut clear): (Vec<usize>, Vec<usize>) =
+            rows.into_iter().partition(|row| is_closed[*row]);
+        if !then.is_empty() && !clear.is_empty() {
             wanted.expect_time()?;
-            self.hold_pages(number, then.iter().copied(), &rows)?;
-            let matches = |record: &Record<'_>| wanted.matcher.matches(record);
-            let runs = runs(&rows);
-            rows = passing(&group, &self.layout, table, &then, &runs, matches)?;
+            self.hold_pages(number, self.positions(then.iter().copied())?, &clear)?;
+            let matches = |_: usize, record: &Record<'_>| wanted.matcher.matches(record);
+            let runs = runs(&clear);
+            clear = passing(&group, &self.layout, table, &then, &runs, matches)?;
         }
+        let columns: Vec<usize> = wanted.columns_of(table).collect();
+        let images = self.gather(&group, number, &columns, &clear)?;
+        let clear = images.into_iter().map(|images| Sifted {
+            images,
+            encrypted: None,
+        });
+        let mut found: Vec<Sifted> = clear.collect();
+        let columns: Vec<usize> = all_columns(table).collect();
+        let images = self.gather(&group, number, &columns, &closed)?;
+        let contents = self.contents(&group, number, &closed)?;
+        found.extend(
+            images
+                .into_iter()
+                .zip(contents)
+                .map(|(images, content)| Sifted {
+                    images,
+                    encrypted: Some(Box::new(content)),
+                }),
+        );
+        Ok(found)
+    }
+
+    /// Reads columns of these rows, from what may be read.
+    fn gather(
+        &self,
+        group: &dyn RowGroupReader,
+        number: usize,
+        columns: &[usize],
+        rows: &[usize],
+    ) -> Result<Vec<Vec<u8>>, RowsError> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
+        let wanted = self.wanted;
         wanted.take(rows.len().saturating_mul(RECORD_BYTES))?;
-        self.hold_pages(number, wanted.columns_of(table), &rows)?;
+        let columns = columns.iter().copied();
+        self.hold_pages(number, self.positions(columns.clone())?, rows)?;
         let before = wanted.left.load(Ordering::Relaxed);
         let mut left = before;
-        let columns = wanted.columns_of(table);
-        let gathered = gather(&group, &self.layout, columns, &rows, &mut left);
+        let gathered = gather(group, &self.layout, columns, rows, &mut left);
         wanted.take(match &gathered {
             Err(RowsError::TooMuch) => usize::MAX,
             _ => before - left,
@@ -206,18 +280,49 @@ impl<R: ReadAhead + 'static> Sieve<'_, R> {
         gathered
     }
 
+    /// Reads the contents of rows of which they are encrypted.
+    fn contents(
+        &self,
+        group: &dyn RowGroupReader,
+        number: usize,
+        rows: &[usize],
+    ) -> Result<Vec<(Encrypted, Hash)>, RowsError> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let positions = self.layout.beside().map(|(at, ..)| at);
+        self.hold_pages(number, positions.to_vec(), rows)?;
+        let mut beside = Beside::new(group, &self.layout)?;
+        let (mut contents, mut at) = (Vec::new(), 0);
+        for row in rows {
+            at = beside.go_to(at, *row)?;
+            let (Some(hash), Some(encrypted)) = beside.row(0)? else {
+                return Err(RowsError::Length);
+            };
+            self.wanted.take(encrypted.bytes.len())?;
+            contents.push((encrypted, hash));
+        }
+        Ok(contents)
+    }
+
+    /// Returns where columns are in the file.
+    fn positions(&self, columns: impl Iterator<Item = usize>) -> Result<Vec<usize>, RowsError> {
+        columns
+            .map(|at| self.layout.position(COLUMNS[at].name))
+            .collect()
+    }
+
     /// Reads the pages ahead that have these rows.
     fn hold_pages(
         &self,
         number: usize,
-        columns: impl Iterator<Item = usize>,
+        positions: Vec<usize>,
         rows: &[usize],
     ) -> Result<(), RowsError> {
         let of_group = self.footer.row_group(number);
         let index = self.footer.page_index_for_row_group(number);
         let mut wanted = Vec::new();
-        for at in columns {
-            let at = self.layout.position(COLUMNS[at].name)?;
+        for at in positions {
             let (from, _) = of_group.column(at).byte_range();
             let pages = index.page_locations(at).map_or(&[][..], Vec::as_slice);
             wanted.extend(pages_of(from, pages, rows));
@@ -225,6 +330,18 @@ impl<R: ReadAhead + 'static> Sieve<'_, R> {
         self.file.hold(wanted)?;
         Ok(())
     }
+}
+
+/// Returns of each of the first rows whether it has a value in a column.
+fn has_value(mut column: Column, rows: usize) -> Result<Vec<bool>, RowsError> {
+    let mut present = Vec::with_capacity(rows.min(AT_ONCE));
+    while present.len() < rows {
+        if column.fill(AT_ONCE.min(rows - present.len()))? == 0 {
+            return Err(RowsError::Length);
+        }
+        present.extend(column.present.iter().map(|level| *level != 0));
+    }
+    Ok(present)
 }
 
 /// Returns ascending rows as ranges of those that follow each other.
@@ -246,7 +363,7 @@ fn passing(
     table: Table,
     columns: &[usize],
     rows: &[Range<usize>],
-    mut test: impl FnMut(&Record<'_>) -> bool,
+    mut test: impl FnMut(usize, &Record<'_>) -> bool,
 ) -> Result<Vec<usize>, RowsError> {
     let readers = columns.iter().map(|at| {
         let wanted = layout.column(COLUMNS[*at].name)?;
@@ -290,7 +407,7 @@ fn passing(
                     record.fields[*place] = (value[..4] != [0xff; 4]).then(|| &value[4..]);
                     end = *start;
                 }
-                if test(&record) {
+                if test(at + row, &record) {
                     found.push(at + row);
                 }
             }

@@ -13,6 +13,7 @@ use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::tenant_uuid;
 
+use super::beside;
 use super::content::Keys;
 use super::failure::ArchiveError;
 use super::finder::{self, Archived};
@@ -20,9 +21,9 @@ use super::look::Wanted;
 use super::matching::Matcher;
 use super::names::day_of_date;
 use super::place::Place;
-use super::scan::{Hit, OpenArchive, Order, least_id};
+use super::scan::{Hit, OpenArchive, Order, Scan, Slice, least_id};
 use super::set_reader::{Keep, SetReader};
-use crate::database::Database;
+use crate::database::{Database, Scope, begin};
 use crate::error::Error;
 use crate::export::columns::{COLUMNS, PARENT_ID, TENANT_ID, Type};
 use crate::export::html;
@@ -176,24 +177,25 @@ pub(crate) fn near(request: &str) -> Option<Bounds> {
 
 impl OpenArchive {
     /// Reads the records of a request on all days, each with its parent; of a tenant, if one is named.
+    /// Contents are decrypted with the keys that the database has for whoever reads.
     pub(crate) async fn story(
         &self,
+        source: Option<(&Database, &mut PgConnection, Scope<'_>)>,
         request: &str,
         tenant: Option<Uuid>,
     ) -> Result<Vec<(Row, Option<Uuid>)>, Error> {
-        self.story_within(request, tenant, Bounds::default(), usize::MAX, None)
-            .await
+        let within = (Bounds::default(), usize::MAX, None);
+        self.story_within(source, request, tenant, within).await
     }
 
     /// Like [`story`](Self::story), of the records between these ids; an error where they have more than so many bytes, or when the
     /// time is over.
     pub(crate) async fn story_within(
         &self,
+        mut source: Option<(&Database, &mut PgConnection, Scope<'_>)>,
         request: &str,
         tenant: Option<Uuid>,
-        bounds: Bounds,
-        most_bytes: usize,
-        until: Option<Instant>,
+        (bounds, most_bytes, until): (Bounds, usize, Option<Instant>),
     ) -> Result<Vec<(Row, Option<Uuid>)>, Error> {
         let filter = Filter {
             request: Some(request.to_owned()),
@@ -209,7 +211,14 @@ impl OpenArchive {
         }
         let columns = scan.columns();
         let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-        while let Some(slice) = scan.next().await? {
+        while let Some(mut slice) = scan.next().await? {
+            match &mut source {
+                Some((database, connection, scope)) => {
+                    let opened = open_in(connection, *scope, &scan, &mut slice).await;
+                    opened.map_err(|source| database.read_error(source))?;
+                }
+                None => scan.open_without_keys(&mut slice),
+            }
             let sizes = slice.hits.iter().map(Hit::size);
             bytes = sizes.fold(bytes, usize::saturating_add);
             if bytes > most_bytes {
@@ -245,7 +254,7 @@ impl OpenArchive {
 
     fn place_of(&self, hit: &Hit) -> row::Archived {
         row::Archived {
-            closed: None,
+            closed: hit.closed.map(|why| why.to_string()),
             manifest: hit.manifest.name(),
             said: self.said(hit.manifest),
         }
@@ -295,6 +304,18 @@ async fn prove(
         }));
     }
     Ok(proven)
+}
+
+/// Decrypts what is encrypted in a slice, as somebody reads the database.
+pub(crate) async fn open_in(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    scan: &Scan,
+    slice: &mut Slice,
+) -> Result<(), sqlx::Error> {
+    let (mut transaction, _) = begin(connection, scope).await?;
+    beside::open(&mut transaction, scan, slice).await?;
+    transaction.rollback().await
 }
 
 /// Decrypts what is encrypted of these records, with the keys that the database has for whoever reads.

@@ -36,7 +36,10 @@ struct Waiting {
 impl Waiting {
     fn write_first<S: Sink>(&mut self, output: &mut Output<'_, S>) -> io::Result<()> {
         if let Some(hit) = self.hits.pop_front() {
-            output.record(&within_limit(hit.record(&self.columns)))?;
+            let mut record = within_limit(hit.record(&self.columns));
+            let unread = hit.unread();
+            record.unread = record.unread.or(unread.as_deref());
+            output.record(&record)?;
             output.tally.archived += 1;
         }
         Ok(())
@@ -82,7 +85,8 @@ pub(super) async fn read<S: Sink>(
         columns: scan.columns(),
     };
     let mut rest = bounds;
-    while let Some(slice) = scan.next().await? {
+    while let Some(mut slice) = scan.next().await? {
+        beside::open(connection, &scan, &mut slice).await?;
         let records: Vec<RecordId> = slice.hits.iter().map(|hit| hit.record).collect();
         let known = beside::known(connection, &records).await?;
         let hits = slice.hits.into_iter();
@@ -164,7 +168,7 @@ async fn transfer<S: Sink>(
     if is_story(arguments.format, filter) {
         let request = filter.request.as_deref().unwrap_or_default();
         let mut outline = Outline::empty();
-        let mut archived = outline.add_archived(archive.story(request, tenant).await?);
+        let mut archived = outline.add_archived(archive.story(None, request, tenant).await?);
         write_story(None, Scope::default(), &outline, &mut archived, &mut output).await?;
     } else {
         output.begin()?;
@@ -172,7 +176,8 @@ async fn transfer<S: Sink>(
         let columns: Vec<usize> = (0..COLUMNS.len()).collect();
         let mut scan = archive.scan(matcher, &columns, Order::OldestFirst).await?;
         let columns = scan.columns();
-        while let Some(slice) = scan.next().await? {
+        while let Some(mut slice) = scan.next().await? {
+            scan.open_without_keys(&mut slice);
             let mut waiting = Waiting {
                 hits: slice.hits.into(),
                 columns: Arc::clone(&columns),

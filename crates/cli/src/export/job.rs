@@ -324,7 +324,10 @@ impl Job<'_> {
         let mut outline = Outline::of_request(connection, self.scope, request).await?;
         #[cfg(feature = "archive")]
         let archived = match self.archive {
-            Some(archive) => archive.story(request, tenant).await?,
+            Some(archive) => {
+                let source = Some((self.database, &mut *connection, self.scope));
+                archive.story(source, request, tenant).await?
+            }
             None => Vec::new(),
         };
         #[cfg(not(feature = "archive"))]

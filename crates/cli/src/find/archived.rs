@@ -14,7 +14,7 @@ use super::{
     Find, Found, Hit, Key, LOOKED_AT, SET_UP, Span, hits, outcomes, read_error, requests, span,
 };
 use crate::archive::matching::{Among, Case, Matcher};
-use crate::archive::scan::{OpenArchive, Order, Scan};
+use crate::archive::scan::{OpenArchive, Order, Scan, Slice};
 use crate::archive::{ArchiveError, beside, moment, tenant_of};
 use crate::database::{Database, begin, record_reading};
 use crate::error::Error;
@@ -139,7 +139,7 @@ impl Search<'_> {
             First::OfArchive(record) => Some(*record),
             First::OfDatabase(..) => None,
         });
-        let (rows, mut of_archive) = self.rows(archived.collect()).await?;
+        let (rows, mut of_archive) = self.rows(&mut beside, archived.collect()).await?;
         let mut of_database: Vec<Option<Hit>> = of_database.into_iter().map(Some).collect();
         let hits = firsts.into_iter().filter_map(|first| match first {
             First::OfDatabase(number, _) => of_database.get_mut(number)?.take(),
@@ -193,7 +193,8 @@ impl Search<'_> {
         let archive = self.archive;
         let mut scan = archive.scan(matcher, &columns, Order::OldestFirst).await?;
         let columns = scan.columns();
-        while let Some(slice) = scan.next().await? {
+        while let Some(mut slice) = scan.next().await? {
+            open(beside, &scan, &mut slice).await?;
             let mut candidates = Vec::new();
             for hit in &slice.hits {
                 let (tenant, request) = request_of(&hit.record(&columns));
@@ -219,6 +220,7 @@ impl Search<'_> {
     /// Reads these records in the archive, as lines show them; and what each is the first of.
     async fn rows(
         &self,
+        beside: &mut Beside<'_, '_>,
         records: HashSet<RecordId>,
     ) -> Result<(HashMap<RecordId, Row>, HashMap<RecordId, Hit>), Error> {
         let (mut rows, mut hits) = (HashMap::new(), HashMap::new());
@@ -235,7 +237,8 @@ impl Search<'_> {
             .among(Among::Records(records), bounds, &columns)
             .await?;
         let columns = scan.columns();
-        while let Some(slice) = scan.next().await? {
+        while let Some(mut slice) = scan.next().await? {
+            open(beside, &scan, &mut slice).await?;
             for found in slice.hits {
                 let record = found.record(&columns);
                 let (tenant, request) = request_of(&record);
@@ -273,7 +276,8 @@ impl Search<'_> {
             .among(Among::Requests(requests), bounds, &columns)
             .await?;
         let columns = scan.columns();
-        while let Some(slice) = scan.next().await? {
+        while let Some(mut slice) = scan.next().await? {
+            open(beside, &scan, &mut slice).await?;
             let records: Vec<RecordId> = slice.hits.iter().map(|hit| hit.record).collect();
             let known = known(beside, &records).await?;
             for hit in slice.hits.iter().filter(|hit| !known.contains(&hit.record)) {
@@ -336,6 +340,17 @@ fn digest(tenant: Option<Uuid>, request: Option<&str>, record: RecordId) -> Dige
     let mut digest = Digest::default();
     digest.copy_from_slice(&hash[..16]);
     digest
+}
+
+/// Decrypts what is encrypted in a slice.
+async fn open(beside: &mut Beside<'_, '_>, scan: &Scan, slice: &mut Slice) -> Result<(), Error> {
+    if let Some((database, transaction)) = beside {
+        let opened = beside::open(transaction, scan, slice).await;
+        opened.map_err(|source| read_error(database, source))
+    } else {
+        scan.open_without_keys(slice);
+        Ok(())
+    }
 }
 
 /// Returns which of these records the database has.

@@ -15,7 +15,7 @@ use tracing_audit::__program::Table;
 use super::viewer::Viewer;
 use crate::archive::matching::{Among, Matcher};
 use crate::archive::scan::{Hit, OpenArchive, Order, Slice};
-use crate::archive::{ArchiveError, beside, near, tenant_of};
+use crate::archive::{ArchiveError, beside, near, open_in, tenant_of};
 use crate::complain;
 use crate::database::{Scope, begin};
 use crate::error::Error;
@@ -137,7 +137,9 @@ impl ArchiveReader {
         let bounds = near(request).filter(|_| !is_whole).unwrap_or_default();
         let _turn = self.turns.acquire().await;
         let until = Instant::now() + TIME;
-        let story = archive.story_within(request, tenant, bounds, MOST_OF_STORY, Some(until));
+        let within = (bounds, MOST_OF_STORY, Some(until));
+        let source = Some((viewer.connections.database(), connection, scope));
+        let story = archive.story_within(source, request, tenant, within);
         match story.await {
             Ok(story) => archived.story = story,
             Err(error) => archived.said = Some(away(&error)),
@@ -168,7 +170,11 @@ impl ArchiveReader {
             Allowed::Nobody => return Ok(Ok(None)),
         };
         let _turn = self.turns.acquire().await;
-        Ok(one(archive, record, tenant).await)
+        match one(archive, (connection, viewer.scope()), record, tenant).await {
+            Ok(row) => Ok(Ok(row)),
+            Err(Failure::Archive(error)) => Ok(Err(error)),
+            Err(Failure::Database(error)) => Err(error),
+        }
     }
 
     /// Adds to what was found in the database what the archive has between, and cuts it at so many.
@@ -264,9 +270,10 @@ fn whole() -> Vec<usize> {
 /// Reads one record, if it is of this tenant.
 async fn one(
     archive: &OpenArchive,
+    (connection, scope): (&mut PgConnection, Scope<'_>),
     record: RecordId,
     tenant: Option<Uuid>,
-) -> Result<Option<Row>, Error> {
+) -> Result<Option<Row>, Failure> {
     let bounds = Bounds {
         from: Some(record.id),
         to: record.id.as_u128().checked_add(1).map(Uuid::from_u128),
@@ -282,7 +289,8 @@ async fn one(
     let scan = archive.scan(matcher, &columns, Order::OldestFirst);
     let mut scan = scan.await?.until(Instant::now() + TIME);
     let columns = scan.columns();
-    while let Some(slice) = scan.next().await? {
+    while let Some(mut slice) = scan.next().await? {
+        open_in(connection, scope, &scan, &mut slice).await?;
         let mut hits = slice.hits.iter();
         if let Some(hit) = hits.find(|hit| is_of(hit, &columns, tenant)) {
             return Ok(Some(archive.row(hit, &columns).0));
@@ -319,7 +327,8 @@ impl List {
             .with_most_bytes(MOST_BYTES)
             .until(Instant::now() + TIME);
         let columns = scan.columns();
-        while let Some(slice) = scan.next().await? {
+        while let Some(mut slice) = scan.next().await? {
+            beside::open(connection, &scan, &mut slice).await?;
             let records: Vec<RecordId> = slice.hits.iter().map(|hit| hit.record).collect();
             let known = beside::known(connection, &records).await?;
             for hit in &slice.hits {

@@ -4,7 +4,7 @@ use super::*;
 
 /// Returns the requests that `find` finds, without how many of their records are archived, and that number.
 #[track_caller]
-fn find(mut command: Command, words: &[&str]) -> (Vec<Value>, u64) {
+pub(super) fn find(mut command: Command, words: &[&str]) -> (Vec<Value>, u64) {
     let output = command
         .args(["find", "--json"])
         .args(words)

@@ -409,3 +409,96 @@ fn export_is_proven_whole_or_there_is_no_file() {
         "cannot be used with",
     );
 }
+
+/// Returns the words that ask for a filter, of the days of this test.
+fn asked(filter: &str) -> Vec<&str> {
+    let asked = [
+        "--format",
+        "jsonl",
+        "--until",
+        "2026-03-16",
+        "--purpose",
+        "test",
+    ];
+    [&asked[..], &["--where", filter]].concat()
+}
+
+#[test]
+fn encrypted_content_is_searched_with_the_keys_of_the_database_alone() {
+    let setting = Setting::cased();
+    setting.vary();
+    let filters = [
+        "status=failed",
+        "kind=query_runs&tenant=tenant+1",
+        "user=ana",
+        "user=100%25&status=succeeded",
+        "text=STRASSE",
+        "text=istanbul&kind=query_runs",
+        "text=near",
+        "model=claude",
+        "changes=yes",
+        "session=talk+0",
+        "session=00000000-0000-7000-8000-0000000000b1",
+        "target=planner",
+        "agent=planner",
+        "agent=00000000-0000-7000-8000-0000000000a1",
+        "family=llm_call",
+    ];
+    let of_database = |filter: &&str| setting.export(setting.auditor(), &asked(filter)).0;
+    let before: Vec<String> = filters.iter().map(of_database).collect();
+    let requests = [
+        "--since",
+        "2026-02-01",
+        "--until",
+        "2026-04-01",
+        "--user",
+        "ana",
+    ];
+    let (requests_before, _) = finding::find(setting.auditor(), &requests);
+    let encrypted = ["--content", "encrypted", "--yes"];
+    let removed = setting.removal(&encrypted).output().unwrap();
+    assert_eq!(removed.status.code(), Some(0), "{}", stderr(&removed));
+    let archive = setting.archive_words();
+    for (filter, before) in filters.iter().zip(&before) {
+        let words = words(&asked(filter), &archive);
+        let (after, manifest) = setting.export(setting.auditor(), &words);
+        assert!(
+            after == *before,
+            "{filter}: {after:.1000} and {before:.1000}"
+        );
+        assert!(!before.is_empty(), "{filter}");
+        assert_eq!(manifest["archive"]["records"], before.lines().count());
+    }
+    let (found, archived) = finding::find(setting.auditor(), &words(&requests, &archive));
+    assert_eq!(found, requests_before);
+    assert!(archived > 0);
+    // A reader has the keys of its own tenant.
+    setting
+        .postgres
+        .psql("CREATE ROLE reader LOGIN; GRANT audit_reader TO reader");
+    let words_of = words(&asked("text=istanbul"), &archive);
+    let reader = |tenant: &str| {
+        let words = [&words_of[..], &["--tenant", tenant]].concat();
+        setting.export(program(&setting.login("reader")), &words).0
+    };
+    assert!(!reader("tenant 1").is_empty());
+    assert_eq!(reader("tenant 9"), "");
+    // Without the keys nothing is found by what is encrypted, and of the rest it is told that it is not whole.
+    let (found, _) = setting.export(no_database(), &words(&asked("user=ana"), &archive));
+    assert_eq!(found, "");
+    let path = setting.scratch.0.join("in-part");
+    let output = no_database()
+        .args(["export", "--output"])
+        .arg(&path)
+        .args(words(&asked("kind=query_runs&tenant=tenant+1"), &archive))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let found = fs::read_to_string(path).unwrap();
+    assert_eq!(found.lines().count(), before[1].lines().count());
+    for line in found.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        let why = record["unread"].as_str().unwrap();
+        assert!(why.contains("the key is in the database alone"), "{record}");
+    }
+}
