@@ -80,6 +80,7 @@ def main():
         vkey = fill(server)
         nothing_is_archived_without_a_lock(server, s3)
         archive_is_locked_and_verified(server, s3, vkey)
+        filters_find_what_they_find_in_the_database(server, vkey)
         three_engines_read_what_postgres_has(server, s3)
         locked_objects_stay(server, s3, vkey)
         own_retention_is_that_of_each_object(server, s3)
@@ -159,6 +160,22 @@ def archive_is_locked_and_verified(server, s3, vkey):
     assert {retained(s3, "archive", *version)[0] for version in there} == {"COMPLIANCE"}
     archive(server, PLACE)
     assert versions(s3, "archive", "trail/") == there
+
+
+def filters_find_what_they_find_in_the_database(server, vkey):
+    say("filters find in the bucket what they find in the database")
+
+    def found(name, *arguments, **more):
+        file = FOLDER / name
+        program(server, "export", "--format", "jsonl", "--output", file, "--until", "2026-03-17", "--purpose", "test", *arguments, **more)
+        return file.read_bytes()
+
+    alone = {"AUDIT_DATABASE_URL": "", "DATABASE_URL": ""}
+    for at, asked in enumerate(["", "user=NaN", "text=LONG&kind=query_runs", "tenant=tenant+1&status=failed", "request=request+2"]):
+        expected = found(f"of-database-{at}", "--where", asked)
+        for proof in [[], ["--verify"]]:
+            exported = found(f"of-bucket-{at}{len(proof)}", "--where", asked, "--archive", PLACE, "--key", vkey, *proof, **alone)
+            assert exported == expected and expected, f"{asked}: {len(exported)} bytes for {len(expected)}"
 
 
 def three_engines_read_what_postgres_has(server, s3):

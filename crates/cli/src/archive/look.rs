@@ -202,6 +202,8 @@ pub(super) fn pages_of(from: u64, pages: &[PageLocation], rows: &[usize]) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use hyper::body::Bytes;
     use parquet::file::properties::WriterProperties;
     use parquet::file::reader::FileReader as _;
@@ -209,8 +211,12 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
 
     use super::*;
+    use crate::archive::matching::Matcher;
+    use crate::archive::sift::{self, sift};
     use crate::archive::table_file::{columns, schema};
     use crate::columnar::{self, Cells, Shape};
+    use crate::export::columns::ID;
+    use crate::filter::{Bounds, Filter};
 
     /// Returns a file of so many rows of a request.
     #[allow(
@@ -236,6 +242,12 @@ mod tests {
         let mut hashes = Cells::of(Shape::Hash);
         (0..rows).for_each(|_| hashes.push_bytes(None));
         cells.push(hashes);
+        // Of what is encrypted: the key, and the content.
+        for shape in [Shape::Text, Shape::Bytes] {
+            let mut none = Cells::of(shape);
+            (0..rows).for_each(|_| none.push_bytes(None));
+            cells.push(none);
+        }
         columnar::write_group(&mut writer, cells).unwrap();
         writer.into_inner().unwrap()
     }
@@ -273,11 +285,22 @@ mod tests {
     fn broken_files_are_said_to_be_and_end_nothing() {
         let table = Table::ALL[0];
         let whole = file(table, 20);
+        let filter = Filter::from_query("request=req&text=none").unwrap();
+        let searched = sift::Wanted {
+            matcher: Arc::new(Matcher::new(filter, Bounds::default(), None)),
+            from: Uuid::nil(),
+            to: None,
+            columns: Arc::from([ID]),
+            left: Arc::new(AtomicUsize::new(1 << 20)),
+            until: None,
+        };
         let mut misread = 0;
         for at in (0..whole.len()).step_by(3) {
             for value in [0, 0x7f, 0xff] {
                 let mut bytes = whole.clone();
                 bytes[at] = value;
+                let sifted = sift(table, Bytes::from(bytes.clone()), &searched, 20);
+                misread += usize::from(matches!(sifted, Err(RowsError::Misread)));
                 misread += usize::from(matches!(find(table, bytes, 20), Err(RowsError::Misread)));
             }
         }
