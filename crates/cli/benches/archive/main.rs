@@ -204,7 +204,33 @@ impl Trail {
             "Postgres / archive",
             &[format!("{:.1}", in_postgres / size(&archive, "") as f64)],
         );
+        self.encrypt(rows, in_postgres);
         archive
+    }
+
+    /// Copies all days once more, with their content encrypted.
+    fn encrypt(&self, rows: u64, in_postgres: f64) {
+        let (place, key) = (self.path("encrypted"), self.path("key"));
+        let cost = Cost::of(&mut self.program(&[
+            "archive",
+            "--copy",
+            "--content",
+            "encrypted",
+            "--key",
+            &key,
+            "--to",
+            &place,
+        ]));
+        let bytes = size(Path::new(&place), "") as f64;
+        println!("\nwith encrypted content, one round");
+        let a_second = rows as f64 / cost.cpu.as_secs_f64();
+        benches::row("written, CPU: rows/s", &[format!("{a_second:.0}")]);
+        benches::row("bytes a row", &[format!("{:.1}", bytes / rows as f64)]);
+        benches::row(
+            "Postgres / archive",
+            &[format!("{:.1}", in_postgres / bytes)],
+        );
+        std::fs::remove_dir_all(place).expect("the archive is removed");
     }
 
     /// Looks for requests in an archive whose days are as large as those of a terabyte, and in one of many small days.
