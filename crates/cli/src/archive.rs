@@ -233,6 +233,7 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         told: Vec::new(),
         is_json: arguments.json,
         has_findings: false,
+        is_silent: true,
     };
     for day in days.finished(since) {
         if days.has_unsealed(day) {
@@ -258,6 +259,9 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         }
     }
     noting::note(database, &mut connection, &place, &tables, &keys).await?;
+    if run.is_silent && !run.is_json {
+        complain("nothing to copy: the records of each day that is over are in the archive");
+    }
     if let Some(keep) = &arguments.after {
         run.remove(&mut connection, keep, arguments).await?;
     }
@@ -282,7 +286,7 @@ async fn look(
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed)?;
-    let note = note.ok_or(Error::NoCheckpoint)?;
+    let note = note.ok_or(ArchiveError::NoCheckpoint)?;
     let signed = plan::signed(&database.name(), note.as_bytes(), keys)?;
     let days = Days::read(connection, signed.head.size)
         .await
@@ -302,6 +306,8 @@ struct Run<'a> {
     told: Vec<Value>,
     is_json: bool,
     has_findings: bool,
+    /// Whether nothing was told of a day yet.
+    is_silent: bool,
 }
 
 impl Run<'_> {
@@ -474,6 +480,7 @@ impl Run<'_> {
     }
 
     fn tell_set(&mut self, manifest: &Manifest) {
+        self.is_silent = false;
         let bytes: u64 = manifest.files.iter().map(|file| file.content.bytes).sum();
         let bytes = bytes + manifest.batches.bytes;
         let name = manifest.of.name(manifest.set, names::Part::Manifest);
@@ -500,6 +507,7 @@ impl Run<'_> {
     }
 
     fn tell_unsealed(&mut self, day: u32) {
+        self.is_silent = false;
         let day = date_text(day);
         if self.is_json {
             self.told
@@ -513,6 +521,7 @@ impl Run<'_> {
 
     fn tell_findings(&mut self, day: u32, findings: &[Finding]) {
         self.has_findings = true;
+        self.is_silent = false;
         let day = date_text(day);
         if self.is_json {
             let findings: Vec<Value> = findings.iter().take(MOST_TOLD).map(Finding::json).collect();

@@ -9,6 +9,8 @@ use super::manifest::ManifestError;
 /// Why nothing was archived.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArchiveError {
+    #[error("there is no checkpoint yet, which proves an archive: run `tracing-audit seal`")]
+    NoCheckpoint,
     #[error("{0} is no day: write it as 2026-09-14")]
     NoDay(String),
     #[error("--since is a day after --until")]
