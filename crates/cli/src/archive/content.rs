@@ -14,6 +14,9 @@ use clap::ValueEnum;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _};
+use tracing_audit::__program::Table;
+use tracing_audit::__program::ledger::images::Images;
+use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::__program::ledger::leaf::digest;
 use tracing_audit::__program::ledger::tree::Hash;
 use zstd::bulk::{Compressor, Decompressor};
@@ -23,6 +26,8 @@ use super::failure::ArchiveError;
 use super::names::{DayOf, date_text};
 use crate::database::{Database, Scope, begin, begin_change};
 use crate::error::Error;
+use crate::export::columns::COLUMNS;
+use crate::verify::rows::blank;
 
 /// Makes the keys of a month that are lacking, and returns them in the order of tenants and users.
 const MAKE: &str = "SELECT key_id, key FROM audit.subject_keys_of($1::text::date, $2, $3)";
@@ -97,7 +102,7 @@ impl Encryption {
     pub(super) async fn of_day(
         database: &Database,
         connection: &mut PgConnection,
-        days: &[DayOf],
+        tables: &[DayOf],
     ) -> Result<Self, Error> {
         let failed = |source| database.change_error("make keys for archived content", source);
         let mut encryption = Self {
@@ -105,7 +110,7 @@ impl Encryption {
             subject: Vec::new(),
             compressor: Compressor::new(LEVEL)?,
         };
-        for of in days {
+        for of in tables {
             let (from, to) = ids_of(of.day);
             let subjects = format!(
                 "SELECT DISTINCT tenant_id, user_id FROM audit.{} WHERE id BETWEEN '{from}' AND '{to}'",
@@ -334,4 +339,33 @@ impl Keys {
         }
         Ok(content)
     }
+
+    /// Returns the content of a row of a table, as [`decrypt`](Self::decrypt) does; of one that cannot be read, what an erasure leaves,
+    /// and why.
+    pub(super) fn open(
+        &self,
+        table: Table,
+        encrypted: &Encrypted,
+        id: Uuid,
+        hash: &Hash,
+    ) -> (Vec<u8>, Option<Closed>) {
+        match self.decrypt(encrypted, id, hash) {
+            Ok(content) => (content, None),
+            Err(why) => (blank(columns_of(table)), Some(why)),
+        }
+    }
+}
+
+/// Returns the columns of a table, as they are hashed.
+pub(super) fn columns_of(table: Table) -> &'static Columns {
+    Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters)
+}
+
+/// Returns the columns of a content, each with its place among all columns and its value.
+pub(super) fn fields(table: Table, content: &[u8]) -> impl Iterator<Item = (usize, Option<&[u8]>)> {
+    let images = columns_of(table).content.iter().zip(Images::new(content));
+    images.filter_map(|(name, image)| {
+        let place = COLUMNS.iter().position(|column| column.name == *name)?;
+        Some((place, image.ok()?))
+    })
 }

@@ -15,7 +15,7 @@ use tracing_audit::__program::ledger::tree::Hash;
 
 pub(crate) use super::column::RowsError;
 use super::column::{AT_ONCE, Column, Values, Wanted};
-use super::content::{Closed, Encrypted, Keys};
+use super::content::{self, Closed, Encrypted, Keys};
 use super::table_file::{CONTENT_HASH, CONTENT_KEY, ENCRYPTED_CONTENT, columns};
 use crate::export::columns::{COLUMNS, Type};
 use crate::verify::rows::blank;
@@ -146,19 +146,10 @@ impl Picked {
             return;
         };
         let (encrypted, id, hash) = *content;
-        let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
-        let images = match keys.decrypt(&encrypted, id, &hash) {
-            Ok(images) => images,
-            Err(why) => {
-                self.closed = Some(why);
-                blank(layout)
-            }
-        };
-        for (name, image) in layout.content.iter().zip(Images::new(&images)) {
-            let place = COLUMNS.iter().position(|column| column.name == *name);
-            if let (Some(place), Ok(image)) = (place, image) {
-                self.values[place] = image.map(<[u8]>::to_vec);
-            }
+        let (content, closed) = keys.open(table, &encrypted, id, &hash);
+        self.closed = closed;
+        for (place, value) in content::fields(table, &content) {
+            self.values[place] = value.map(<[u8]>::to_vec);
         }
     }
 }

@@ -21,10 +21,9 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::images::Images;
 use tracing_audit::__program::ledger::key::Vkey;
-use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::__program::ledger::tree::Hash;
 
-use super::content::{Closed, Encrypted, Keys};
+use super::content::{self, Closed, Encrypted, Keys};
 use super::failure::ArchiveError;
 use super::finder::{AT_ONCE, manifests, signed};
 use super::manifest::{File, Manifest};
@@ -39,7 +38,6 @@ use crate::error::Error;
 use crate::export::columns::{COLUMNS, ID};
 use crate::export::values::Record;
 use crate::row::RecordId;
-use crate::verify::rows::blank;
 
 /// How many files are read whole at once.
 const JOBS: usize = 2;
@@ -144,12 +142,8 @@ impl Hit {
             columns.for_each(|at| record.fields[*at] = next());
         }
         if let Some(content) = &self.content {
-            let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
-            for (name, image) in layout.content.iter().zip(Images::new(content)) {
-                let place = COLUMNS.iter().position(|column| column.name == *name);
-                if let (Some(place), Ok(image)) = (place, image) {
-                    record.fields[place] = image;
-                }
+            for (place, value) in content::fields(table, content) {
+                record.fields[place] = value;
             }
         }
         record
@@ -161,15 +155,9 @@ impl Hit {
             return;
         };
         let (encrypted, hash) = &**content;
-        match keys.decrypt(encrypted, self.record.id, hash) {
-            Ok(content) => self.content = Some(content),
-            Err(why) => {
-                let table = self.record.table.name();
-                let layout = Columns::of(table).unwrap_or_else(Columns::of_dead_letters);
-                self.content = Some(blank(layout));
-                self.closed = Some(why);
-            }
-        }
+        let RecordId { table, id } = self.record;
+        let (content, closed) = keys.open(table, encrypted, id, hash);
+        (self.content, self.closed) = (Some(content), closed);
     }
 }
 
