@@ -314,3 +314,34 @@ fn keys_are_made_once_and_for_a_month() {
     assert!(sealer.run(keys).is_err());
     assert!(sealer.run("SELECT * FROM audit.subject_keys").is_err());
 }
+
+#[test]
+fn no_key_is_made_while_somebody_is_erased() {
+    let setting = Setting::start();
+    setting
+        .postgres
+        .psql("CREATE ROLE eraser LOGIN; GRANT audit_operator TO eraser");
+    let mut auditor = setting.postgres.session("auditor");
+    let keys = |user: &str| {
+        format!("SELECT key_id FROM audit.subject_keys_of('2026-03-01', '{{NULL}}', '{{{user}}}')")
+    };
+    let before = auditor.run(&keys("ana")).unwrap();
+    let mut eraser = setting.postgres.session("eraser");
+    // Of one there is a key, of the other none yet: what is read meanwhile may have his content.
+    eraser
+        .run("BEGIN; SELECT audit.erase('art. 17', 'ana', of_user => 'ana'); SELECT audit.erase('art. 17', 'bob', of_user => 'bob')")
+        .unwrap();
+    assert_eq!(auditor.run(&keys("ana")).unwrap(), before);
+    let refused = auditor.run(&keys("bob")).unwrap_err();
+    assert!(refused.contains("55P03"), "{refused}");
+    eraser.run("COMMIT").unwrap();
+    // The one with which her content may have been encrypted is gone.
+    let after = auditor.run(&keys("ana")).unwrap();
+    assert_ne!(after, before);
+    let left = setting.postgres.psql(&format!(
+        "SELECT key IS NULL, erasure_id IS NOT NULL FROM audit.subject_keys WHERE key_id = '{}'",
+        before.trim()
+    ));
+    assert_eq!(left.trim(), "t|t");
+    auditor.run(&keys("bob")).unwrap();
+}
