@@ -179,13 +179,22 @@ def filters_find_what_they_find_in_the_database(server, vkey):
 
 
 def three_engines_read_what_postgres_has(server, s3):
-    say("three engines read in each column what Postgres has")
-    folder = FOLDER / "downloaded"
-    for key, _ in versions(s3, "archive", "trail/"):
-        path = folder / key.removeprefix("trail/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        s3.download_file("archive", key, str(path))
-    engines.read(execute, folder, server.endpoint, ROOT, say)
+    say("three engines read in each column what Postgres has, also of files by tenant")
+    archive(server, "s3://archive/tenants", "--by-tenant")
+    archives = []
+    for prefix in ["trail", "tenants"]:
+        for key, _ in versions(s3, "archive", f"{prefix}/"):
+            path = FOLDER / "downloaded" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file("archive", key, str(path))
+        places = {
+            "/archive": str(FOLDER / "downloaded" / prefix), "ACCESS-KEY": ROOT[0], "SECRET-KEY": ROOT[1],
+            "https://audit.s3.amazonaws.com/trail": f"{server.endpoint}/archive/{prefix}",
+        }
+        archives.append((prefix, places))
+    # As the docs say.
+    archives[1][1]["/*/*/*.parquet"] = "/**/*.parquet"
+    engines.read(execute, archives, say)
 
 
 def locked_objects_stay(server, s3, vkey):

@@ -53,14 +53,15 @@ def of_postgres(execute, kind):
     return columns, list(row)
 
 
-def duckdb(folder):
+def duckdb():
     import duckdb
 
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
 
-    def sums(kind, columns):
-        connection.execute(statement("DuckDB", kind, {"/archive": str(folder)}))
+    def sums(kind, columns, places):
+        connection.execute(f"DROP VIEW IF EXISTS {kind}")
+        connection.execute(statement("DuckDB", kind, places))
         expressions = [
             f"md5(string_agg(coalesce(md5({written(of, '{}', '{}::varchar', 'epoch_us({})::varchar', 'lower(hex({}))').format(name)}), '-'),"
             f" ',' ORDER BY id))" for name, of in columns
@@ -70,13 +71,13 @@ def duckdb(folder):
     return sums
 
 
-def clickhouse(endpoint, key):
+def clickhouse():
     from chdb import session
 
     connection = session.Session()
 
-    def sums(kind, columns):
-        places = {"https://audit.s3.amazonaws.com/trail": f"{endpoint}/archive/trail", "ACCESS-KEY": key[0], "SECRET-KEY": key[1]}
+    def sums(kind, columns, places):
+        connection.query(f"DROP VIEW IF EXISTS {kind}")
         connection.query(statement("ClickHouse", kind, places))
         found = []
         for name, of in columns:
@@ -90,7 +91,7 @@ def clickhouse(endpoint, key):
     return sums
 
 
-def spark(folder):
+def spark():
     from pyspark.sql import SparkSession
 
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -98,8 +99,9 @@ def spark(folder):
     connection = builder.config("spark.sql.session.timeZone", "UTC").config("spark.driver.memory", "1g").getOrCreate()
     connection.sparkContext.setLogLevel("ERROR")
 
-    def sums(kind, columns):
-        connection.sql(statement("Spark", kind, {"/archive": str(folder)}))
+    def sums(kind, columns, places):
+        connection.sql(f"DROP VIEW IF EXISTS {kind}")
+        connection.sql(statement("Spark", kind, places))
         expressions = [
             f"md5(concat_ws(',', transform(array_sort(collect_list(struct(id AS i, coalesce(md5("
             f"{written(of, 'cast({} AS binary)', 'cast({} AS string)', 'cast(unix_micros({}) AS string)', 'lower(hex({}))').format(name)}"
@@ -110,17 +112,18 @@ def spark(folder):
     return sums
 
 
-def read(execute, folder, endpoint, key, say):
-    """Holds the checksums of all engines against those of Postgres."""
-    engines = {"DuckDB": duckdb(folder), "ClickHouse": clickhouse(endpoint, key)}
+def read(execute, archives, say):
+    """Holds the checksums of all engines against those of Postgres. `archives`: what each is called, and its places."""
+    engines = {"DuckDB": duckdb(), "ClickHouse": clickhouse()}
     # scripts/archive-bucket has said so if it is not there.
     if importlib.util.find_spec("pyspark"):
-        engines["Spark"] = spark(folder)
+        engines["Spark"] = spark()
     for kind in KINDS:
         columns, expected = of_postgres(execute, kind)
         assert len(set(expected)) > 5, f"{kind} has nothing to compare"
         for engine, sums in engines.items():
-            found = sums(kind, columns)
-            differ = [name for (name, _), one, other in zip(columns, expected, found) if one != other]
-            assert not differ, f"{engine} reads other values in {kind}: {differ}"
+            for called, places in archives:
+                found = sums(kind, columns, places)
+                differ = [name for (name, _), one, other in zip(columns, expected, found) if one != other]
+                assert not differ, f"{engine} reads other values in {kind}, {called}: {differ}"
             say(f"{engine} reads {kind}: {len(columns)} columns as Postgres has them")

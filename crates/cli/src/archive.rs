@@ -148,6 +148,11 @@ pub(crate) struct CopyArguments {
         verbatim_doc_comment
     )]
     content: Option<content::Layout>,
+    /// Writes a file for each tenant, in a folder for it, in place of files of all tenants.
+    ///
+    /// For whoever gives or deletes the files of a tenant; takes more room, and up to 8,000 tenants a day.
+    #[arg(long, verbatim_doc_comment)]
+    by_tenant: bool,
     /// Begins with this day: 2026-09-14. Else with the first of which there are records.
     #[arg(long, value_name = "DATE")]
     since: Option<String>,
@@ -228,10 +233,10 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
             encryption: None,
         },
         layout,
+        arguments,
         signed: checkpoint,
         unrecorded: None,
         told: Vec::new(),
-        is_json: arguments.json,
         has_findings: false,
         is_silent: true,
     };
@@ -259,11 +264,11 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         }
     }
     noting::note(database, &mut connection, &place, &tables, &keys).await?;
-    if run.is_silent && !run.is_json {
+    if run.is_silent && !run.arguments.json {
         complain("nothing to copy: the records of each day that is over are in the archive");
     }
     if let Some(keep) = &arguments.after {
-        run.remove(&mut connection, keep, arguments).await?;
+        run.remove(&mut connection, keep).await?;
     }
     run.end()
 }
@@ -299,12 +304,12 @@ async fn look(
 struct Run<'a> {
     writer: Writer<'a>,
     layout: Layout,
+    arguments: &'a CopyArguments,
     signed: Signed,
     /// What is recorded of erasures and removals and no event tells of, once it was looked for.
     unrecorded: Option<Vec<Finding>>,
     /// What `--json` prints.
     told: Vec<Value>,
-    is_json: bool,
     has_findings: bool,
     /// Whether nothing was told of a day yet.
     is_silent: bool,
@@ -427,10 +432,16 @@ impl Run<'_> {
         state: &mut State,
         signed: &Signed,
     ) -> Result<Vec<Finding>, Error> {
+        // What was begun goes on as it was begun.
+        let is_by_tenant = state
+            .is_begun_by_tenant
+            .take()
+            .unwrap_or(self.arguments.by_tenant);
         let wanted = Wanted {
             of: state.of,
             set: state.set,
             entries: state.from..chunk.entries.end,
+            is_by_tenant,
         };
         let writing = self.writer.write(connection, chunk, &wanted, signed);
         match writing.await? {
@@ -447,12 +458,8 @@ impl Run<'_> {
     }
 
     /// Removes the partitions that are old enough and archived, or says which would be.
-    async fn remove(
-        &mut self,
-        connection: &mut PgConnection,
-        keep: &str,
-        arguments: &CopyArguments,
-    ) -> Result<(), Error> {
+    async fn remove(&mut self, connection: &mut PgConnection, keep: &str) -> Result<(), Error> {
+        let arguments = self.arguments;
         let removal = Removal {
             database: self.writer.database,
             place: self.writer.place,
@@ -462,7 +469,7 @@ impl Run<'_> {
             is_meant: arguments.yes,
         };
         let width = Terminal::of_stdout().width;
-        let is_json = self.is_json;
+        let is_json = self.arguments.json;
         let told = |partition: &Partition, widest: usize| {
             if is_json {
                 return Ok(());
@@ -484,7 +491,7 @@ impl Run<'_> {
         let bytes: u64 = manifest.files.iter().map(|file| file.content.bytes).sum();
         let bytes = bytes + manifest.batches.bytes;
         let name = manifest.of.name(manifest.set, names::Part::Manifest);
-        if self.is_json {
+        if self.arguments.json {
             self.told.push(json!({
                 "kind": manifest.of.table.name(),
                 "day": date_text(manifest.of.day),
@@ -509,7 +516,7 @@ impl Run<'_> {
     fn tell_unsealed(&mut self, day: u32) {
         self.is_silent = false;
         let day = date_text(day);
-        if self.is_json {
+        if self.arguments.json {
             self.told
                 .push(json!({ "day": day, "left": "unsealed", "findings": [] }));
         } else {
@@ -523,7 +530,7 @@ impl Run<'_> {
         self.has_findings = true;
         self.is_silent = false;
         let day = date_text(day);
-        if self.is_json {
+        if self.arguments.json {
             let findings: Vec<Value> = findings.iter().take(MOST_TOLD).map(Finding::json).collect();
             self.told
                 .push(json!({ "day": day, "left": "differs", "findings": findings }));
@@ -539,7 +546,7 @@ impl Run<'_> {
     }
 
     fn end(self) -> Result<ExitCode, Error> {
-        if self.is_json {
+        if self.arguments.json {
             let told = Value::Array(self.told).to_string();
             writeln!(io::stdout(), "{}", escape_json(&told))?;
         }

@@ -250,15 +250,17 @@ impl Check {
     /// Takes the rows of a file. Those of the files before it were taken.
     pub(super) fn file(&mut self, number: u32, rows: &[ReadRow]) {
         let of = self.manifest.of;
-        let object = of.name(self.manifest.set, Part::File(number));
-        let file = self.manifest.files.get(number as usize);
-        let is_as_said = file.is_some_and(|file| {
+        let Some(file) = self.manifest.files.get(number as usize) else {
+            return;
+        };
+        let object = self.manifest.object(file);
+        let is_as_said = {
             let ids = rows.iter().map(|row| row.id);
             let ends = rows.first().zip(rows.last());
             file.rows == rows.len() as u64
                 && ids.clone().min().zip(ids.max()) == Some(file.ids)
                 && ends.map(|(first, last)| (first.tenant, last.tenant)) == Some(file.tenants)
-        });
+        };
         if !is_as_said {
             let detail =
                 "its rows are not as many as the manifest says, or of other ids or tenants";

@@ -51,6 +51,10 @@ pub(crate) enum ArchiveError {
         folder: String,
         set: u32,
     },
+    #[error(
+        "more than {most} tenants have {of}, so they cannot have files of their own: archive the day without --by-tenant"
+    )]
+    TooManyTenants { of: String, most: u32 },
     #[error("the manifest for {of}: {source}")]
     Manifest { of: String, source: NoteError },
     #[error("--month: {0} is no month: write it as 2026-09")]

@@ -66,14 +66,14 @@ pub(crate) async fn find(
                 Wanted::Request(_) => true,
             };
             if may_have {
-                files.push((object, file.number, file.content.bytes, file.rows));
+                files.push((object, file.part(), file.content.bytes, file.rows));
             }
         }
     }
     let mut found = Vec::new();
     let mut looked = stream::iter(files)
-        .map(|(manifest, number, length, rows)| {
-            let name = manifest.of.name(manifest.set, Part::File(number));
+        .map(|(manifest, part, length, rows)| {
+            let name = manifest.of.name(manifest.set, part);
             let ranges = Ranges::new(place, name.clone(), length);
             let (table, wanted) = (manifest.of.table, wanted.clone());
             async move {

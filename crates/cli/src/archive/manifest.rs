@@ -12,7 +12,7 @@ use tracing_audit::__program::ledger::note::{Note, NoteError};
 use tracing_audit::__program::ledger::paths::Head;
 use tracing_audit::__program::ledger::tree::Hash;
 
-use super::names::{DayOf, MOST_FILES, MOST_SETS, date_text, day_of_date};
+use super::names::{DayOf, MOST_FILES, MOST_SETS, Part, Within, date_text, day_of_date};
 use crate::error::Error;
 
 /// The first line. No checkpoint of a log is read as a manifest, and no manifest as a checkpoint: its second line is the
@@ -22,8 +22,14 @@ const FIRST_LINE: &str = "tracing-audit/archive/v1";
 /// The version of the columns of a file. Columns are only ever added.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 
-/// The greatest size of a manifest: some 4,000 files.
-pub(crate) const MOST_BYTES: usize = 1 << 20;
+/// The greatest size of a manifest: some 16,000 files.
+pub(crate) const MOST_BYTES: usize = 4 << 20;
+
+/// The most tenants of a day that have files of their own: half of what a manifest can name, since one may have several.
+pub(crate) const MOST_TENANTS: u32 = 8_000;
+
+/// The line of a manifest whose files have one tenant each.
+const BY_TENANT: &str = "by-tenant";
 
 /// A set: rows of one table and one day, by files, and the batches that prove them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,7 @@ pub(crate) struct Content {
 /// A file of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
+    pub(crate) within: Within,
     pub(crate) number: u32,
     pub(crate) content: Content,
     pub(crate) rows: u64,
@@ -63,6 +70,13 @@ pub(crate) struct File {
     pub(crate) ids: (Uuid, Uuid),
     /// The tenants of the first and of the last row.
     pub(crate) tenants: (Option<Uuid>, Option<Uuid>),
+}
+
+impl File {
+    /// Returns which object of its set it is.
+    pub(crate) fn part(&self) -> Part {
+        Part::File(self.within, self.number)
+    }
 }
 
 /// Why bytes are no manifest that a log has signed.
@@ -81,6 +95,16 @@ pub(crate) enum ManifestError {
 }
 
 impl Manifest {
+    /// Returns the name of one of its files.
+    pub(crate) fn object(&self, file: &File) -> String {
+        self.of.name(self.set, file.part())
+    }
+
+    /// Whether its files are of one tenant each, in folders of these.
+    fn is_by_tenant(&self) -> bool {
+        self.files.iter().any(|file| file.within != Within::Day)
+    }
+
     /// Signs it.
     pub(crate) fn sign(&self, signer: &dyn Signer) -> Result<Vec<u8>, Error> {
         let mut note = Note::unsigned_within(self.text(), MOST_BYTES).map_err(|source| {
@@ -112,11 +136,16 @@ impl Manifest {
             format!("{sha256} {}", content.bytes)
         };
         let mut text = format!(
-            "{FIRST_LINE}\nlog {}\nkind {}\nday {}\nset {}\nschema {SCHEMA_VERSION}\nrows {}\nfirst-id {}\nlast-id {}\n",
+            "{FIRST_LINE}\nlog {}\nkind {}\nday {}\nset {}\nschema {SCHEMA_VERSION}\n{}rows {}\nfirst-id {}\nlast-id {}\n",
             self.log,
             self.of.table.name(),
             date_text(self.of.day),
             self.set,
+            if self.is_by_tenant() {
+                "files by-tenant\n"
+            } else {
+                ""
+            },
             self.rows,
             self.ids.0,
             self.ids.1,
@@ -161,6 +190,11 @@ impl Manifest {
         let day = day_of_date(lines.value("day")?)?;
         let set = lines.number("set")?;
         (lines.number::<u32>("schema")? == SCHEMA_VERSION).then_some(())?;
+        let is_by_tenant = match lines.value("files") {
+            None => false,
+            Some(BY_TENANT) => true,
+            Some(_) => return None,
+        };
         let rows = lines.number("rows")?;
         let ids = (lines.number("first-id")?, lines.number("last-id")?);
         let mut entries = lines.value("entries")?.split(' ');
@@ -173,7 +207,7 @@ impl Manifest {
         let batches = content(&mut lines.value("batches")?.split(' '))?;
         let mut files = Vec::new();
         while let Some(line) = lines.value("file") {
-            files.push(file(line)?);
+            files.push(file(line, is_by_tenant)?);
         }
         let mut holds = Vec::new();
         while let Some(hold) = lines.number("hold") {
@@ -204,6 +238,10 @@ impl Manifest {
         let numbers = self.files.iter().zip(0..);
         self.rows > 0
             && sum == Some(self.rows)
+            && self
+                .files
+                .iter()
+                .all(|file| file.within == Within::Day || file.tenants.0 == file.tenants.1)
             && numbers.clone().all(|(file, number)| file.number == number)
             && self.files.len() <= MOST_FILES as usize
             && (1..=MOST_SETS).contains(&self.set)
@@ -220,7 +258,7 @@ fn content<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Content> {
     })
 }
 
-fn file(line: &str) -> Option<File> {
+fn file(line: &str, is_by_tenant: bool) -> Option<File> {
     let mut words = line.split(' ');
     let number = words.next()?.parse().ok()?;
     let content = content(&mut words)?;
@@ -230,12 +268,19 @@ fn file(line: &str) -> Option<File> {
         "-" => Some(None),
         id => id.parse().ok().map(Some),
     };
+    let tenants = (tenant()?, tenant()?);
+    let within = if is_by_tenant {
+        Within::Tenant(tenants.0)
+    } else {
+        Within::Day
+    };
     Some(File {
+        within,
         number,
         content,
         rows,
         ids,
-        tenants: (tenant()?, tenant()?),
+        tenants,
     })
 }
 
@@ -266,6 +311,7 @@ mod tests {
             bytes: 1234,
         };
         let file = |number, rows| File {
+            within: Within::Day,
             number,
             content,
             rows,
@@ -316,8 +362,25 @@ mod tests {
             ("schema 1", "schema 2"),
             ("set 2", "set 0"),
             ("written-at", "written-by"),
+            // Each file has two tenants.
+            ("rows 3", "files by-tenant\nrows 3"),
         ] {
             assert_eq!(Manifest::parse(&text.replace(from, to)), None, "{to}");
+        }
+        let by_tenant = text
+            .replace("rows 3", "files by-tenant\nrows 3")
+            .replace(&format!("- {three}"), &format!("{three} {three}"));
+        let manifest = Manifest::parse(&by_tenant).unwrap();
+        assert_eq!(manifest.text(), by_tenant);
+        assert_eq!(
+            manifest.object(&manifest.files[1]),
+            format!(
+                "kind=query_runs/month=2026-09/day=2026-09-14/tenant={three}/0002-00001.parquet"
+            )
+        );
+        for other in ["by-day", "by-tenant ", ""] {
+            let text = by_tenant.replace("files by-tenant", &format!("files {other}"));
+            assert_eq!(Manifest::parse(&text), None, "{other}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! The names of an archive's objects. Frozen, version 1.
 //!
 //! `kind=events/month=2026-09/day=2026-09-14/0001-00000.parquet` is the first file of the first set of a day's events;
-//! beside it are `_0001.batches` and `_0001.manifest`, which engines that read folders of Parquet leave alone.
+//! beside it are `_0001.batches` and `_0001.manifest`, which engines that read folders of Parquet leave alone. Files of one tenant
+//! each are in folders of that day, as `tenant=11111111-1111-4111-8111-111111111111/0001-00000.parquet`.
 
 use std::fmt;
 
+use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 
 use crate::export::values::date;
@@ -14,6 +16,12 @@ pub(crate) const MOST_SETS: u32 = 99_999;
 
 /// The greatest number of a file.
 pub(crate) const MOST_FILES: u32 = 99_999;
+
+/// What begins the name of a tenant's folder.
+const TENANT: &str = "tenant=";
+
+/// The tenant of rows without one, as Hive names it: `DuckDB` and Spark read it as NULL.
+const NO_TENANT: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// A day of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +43,11 @@ impl DayOf {
     pub(crate) fn name(self, set: u32, part: Part) -> String {
         let folder = self.folder();
         match part {
-            Part::File(number) => format!("{folder}{set:04}-{number:05}.parquet"),
+            Part::File(Within::Day, number) => format!("{folder}{set:04}-{number:05}.parquet"),
+            Part::File(Within::Tenant(tenant), number) => {
+                let tenant = tenant.map_or(NO_TENANT.to_owned(), |tenant| tenant.to_string());
+                format!("{folder}{TENANT}{tenant}/{set:04}-{number:05}.parquet")
+            }
             Part::Batches => format!("{folder}_{set:04}.batches"),
             Part::Manifest => format!("{folder}_{set:04}.manifest"),
         }
@@ -48,10 +60,20 @@ impl fmt::Display for DayOf {
     }
 }
 
+/// Where in the folder of its day a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Within {
+    /// Directly in it.
+    Day,
+    /// In the folder of the one tenant that its rows are of.
+    Tenant(Option<Uuid>),
+}
+
 /// What an object is of its set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Part {
-    File(u32),
+    /// Files of a set are numbered from 0 on, wherever they are.
+    File(Within, u32),
     Batches,
     Manifest,
 }
@@ -71,14 +93,20 @@ impl Object {
         let table = Table::of_name(parts.next()?.strip_prefix("kind=")?)?;
         parts.next()?;
         let day = day_of_date(parts.next()?.strip_prefix("day=")?)?;
-        let file = parts.next()?;
+        let mut file = parts.next()?;
+        let mut within = Within::Day;
+        if let Some(tenant) = file.strip_prefix(TENANT) {
+            let is_none = tenant == NO_TENANT;
+            within = Within::Tenant((!is_none).then(|| tenant.parse()).transpose().ok()?);
+            file = parts.next()?;
+        }
         let (set, part) = if let Some(set) = file.strip_suffix(".manifest") {
             (set.strip_prefix('_')?, Part::Manifest)
         } else if let Some(set) = file.strip_suffix(".batches") {
             (set.strip_prefix('_')?, Part::Batches)
         } else {
             let (set, number) = file.strip_suffix(".parquet")?.split_once('-')?;
-            (set, Part::File(number.parse().ok()?))
+            (set, Part::File(within, number.parse().ok()?))
         };
         let object = Self {
             of: DayOf { table, day },
@@ -130,7 +158,15 @@ mod tests {
         };
         let folder = "kind=query_runs/month=2026-09/day=2026-09-14/";
         for (part, name) in [
-            (Part::File(7), "0001-00007.parquet"),
+            (Part::File(Within::Day, 7), "0001-00007.parquet"),
+            (
+                Part::File(Within::Tenant(Some(Uuid::from_u128(0xa7))), 7),
+                "tenant=00000000-0000-0000-0000-0000000000a7/0001-00007.parquet",
+            ),
+            (
+                Part::File(Within::Tenant(None), 8),
+                "tenant=__HIVE_DEFAULT_PARTITION__/0001-00008.parquet",
+            ),
             (Part::Batches, "_0001.batches"),
             (Part::Manifest, "_0001.manifest"),
         ] {
@@ -145,6 +181,11 @@ mod tests {
             "kind=query_runs/month=2026-09/day=2026-09-14/_0001.manifest/x",
             "kind=query_runs/month=2026-09/day=2026-09-14/0001-7.parquet",
             "kind=query_runs/month=2026-09/day=2026-09-14/+001-00007.parquet",
+            "kind=query_runs/month=2026-09/day=2026-09-14/tenant=/0001-00007.parquet",
+            "kind=query_runs/month=2026-09/day=2026-09-14/tenant=000000000000000000000000000000a7/0001-00007.parquet",
+            "kind=query_runs/month=2026-09/day=2026-09-14/tenant=00000000-0000-0000-0000-0000000000A7/0001-00007.parquet",
+            "kind=query_runs/month=2026-09/day=2026-09-14/tenant=00000000-0000-0000-0000-0000000000a7/_0001.manifest",
+            "kind=query_runs/month=2026-09/day=2026-09-14/tenant=00000000-0000-0000-0000-0000000000a7",
             "_0001.manifest",
             "",
         ] {
@@ -152,9 +193,16 @@ mod tests {
         }
     }
 
+    fn within() -> impl Strategy<Value = Within> {
+        prop_oneof![
+            Just(Within::Day),
+            any::<Option<u128>>().prop_map(|tenant| Within::Tenant(tenant.map(Uuid::from_u128)))
+        ]
+    }
+
     proptest! {
         #[test]
-        fn name_is_read_as_it_was_written(table in 0_usize..4, day in 0_u32..3_000_000, set in 1..MOST_SETS, part in prop_oneof![(0..MOST_FILES).prop_map(Part::File), Just(Part::Batches), Just(Part::Manifest)]) {
+        fn name_is_read_as_it_was_written(table in 0_usize..4, day in 0_u32..3_000_000, set in 1..MOST_SETS, part in prop_oneof![(within(), 0..MOST_FILES).prop_map(|(within, number)| Part::File(within, number)), Just(Part::Batches), Just(Part::Manifest)]) {
             let object = Object { of: DayOf { table: Table::ALL[table], day }, set, part };
             prop_assert_eq!(Object::parse(&object.name()), Some(object));
         }

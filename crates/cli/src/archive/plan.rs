@@ -12,7 +12,7 @@ use tracing_audit::__program::ledger::note::Note;
 use super::batch_list::{self, BatchList};
 use super::failure::ArchiveError;
 use super::manifest::{self, Manifest};
-use super::names::{DayOf, Object, Part};
+use super::names::{DayOf, Object, Part, Within};
 use super::place::Place;
 use super::set::Signed;
 use crate::error::Error;
@@ -146,13 +146,13 @@ pub(super) fn signed(place: &str, note: &[u8], keys: &[Vkey]) -> Result<Signed, 
 pub(super) struct Objects {
     pub(super) has_manifest: bool,
     pub(super) has_batches: bool,
-    pub(super) files: Vec<u32>,
+    pub(super) files: Vec<(Within, u32)>,
 }
 
 impl Objects {
     pub(super) fn add(&mut self, part: Part) {
         match part {
-            Part::File(number) => self.files.push(number),
+            Part::File(within, number) => self.files.push((within, number)),
             Part::Batches => self.has_batches = true,
             Part::Manifest => self.has_manifest = true,
         }
@@ -175,6 +175,8 @@ pub(super) struct State {
     pub(super) from: u64,
     /// What an interrupted run has begun it with.
     pub(super) begun: Option<BatchList>,
+    /// Whether the files that such a run has written are of one tenant each; `None`: it has written none.
+    pub(super) is_begun_by_tenant: Option<bool>,
 }
 
 impl Sets {
@@ -219,6 +221,7 @@ impl Sets {
             set: 1,
             from: 0,
             begun: None,
+            is_begun_by_tenant: None,
         };
         let Some(sets) = self.of.get(&(of.table.name(), of.day)) else {
             return Ok(state);
@@ -237,6 +240,9 @@ impl Sets {
             last = Some(objects.has_manifest);
             if objects.has_manifest {
                 state.set += 1;
+            } else {
+                let first = objects.files.first();
+                state.is_begun_by_tenant = first.map(|(within, _)| *within != Within::Day);
             }
         }
         if state.set > 1 {

@@ -211,7 +211,7 @@ impl Source<'_> {
         );
         let mut rows = 0;
         for file in &manifest.files {
-            let object = manifest.of.name(manifest.set, Part::File(file.number));
+            let object = manifest.object(file);
             let broken = |why: String| ArchiveError::Broken {
                 object: object.clone(),
                 why,

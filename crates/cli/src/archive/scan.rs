@@ -28,7 +28,7 @@ use super::failure::ArchiveError;
 use super::finder::{AT_ONCE, manifests, signed};
 use super::manifest::{File, Manifest};
 use super::matching::{Among, Matcher};
-use super::names::{Object, Part};
+use super::names::Object;
 use super::place::Place;
 use super::ranges::Ranges;
 use super::rows::RowsError;
@@ -275,7 +275,7 @@ impl OpenArchive {
 
     /// Looks through a file.
     async fn file(self, manifest: Object, file: File, wanted: Wanted) -> Result<Vec<Hit>, Broken> {
-        let name = manifest.of.name(manifest.set, Part::File(file.number));
+        let name = manifest.of.name(manifest.set, file.part());
         let (table, rows, content) = (manifest.of.table, file.rows, file.content);
         let found = if self.is_verified {
             let bytes = self.place.get(&name, content.bytes).await;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::ledger::key::{Signer, Vkey};
@@ -20,8 +21,8 @@ use super::chunk::{Chunk, ids_of};
 use super::content::{Encrypted, Encryption};
 use super::failure::ArchiveError;
 use super::log_cover;
-use super::manifest::{self, Content, File, Manifest};
-use super::names::{DayOf, Part};
+use super::manifest::{self, Content, File, MOST_TENANTS, Manifest};
+use super::names::{DayOf, Part, Within};
 use super::place::{Created, Place};
 use super::table_file::{About, Files, Finished};
 use crate::database::Database;
@@ -70,6 +71,8 @@ pub(super) struct Wanted {
     pub(super) of: DayOf,
     pub(super) set: u32,
     pub(super) entries: Range<u64>,
+    /// Whether each file is of one tenant.
+    pub(super) is_by_tenant: bool,
 }
 
 impl Writer<'_> {
@@ -81,7 +84,9 @@ impl Writer<'_> {
         wanted: &Wanted,
         signed: &Signed,
     ) -> Result<Outcome, Error> {
-        let Wanted { of, set, entries } = wanted;
+        let Wanted {
+            of, set, entries, ..
+        } = wanted;
         let failed = |source| self.database.read_error(source);
         let mut list = BatchList {
             entries: entries.clone(),
@@ -99,6 +104,9 @@ impl Writer<'_> {
         list.hashes = hashes.ok_or(ArchiveError::OtherLog)?;
         if list.root(size) != Some(signed.head.root) {
             return Err(ArchiveError::OtherLog.into());
+        }
+        if wanted.is_by_tenant {
+            self.expect_few_tenants(connection, chunk, *of).await?;
         }
         let batches = self
             .put(of.name(*set, Part::Batches), &list.encode())
@@ -155,6 +163,33 @@ impl Writer<'_> {
         Ok(Outcome::Written(Box::new(manifest)))
     }
 
+    /// Fails where a manifest cannot have a file for each tenant: before anything is written that cannot be removed.
+    async fn expect_few_tenants(
+        &self,
+        connection: &mut PgConnection,
+        chunk: &Chunk,
+        of: DayOf,
+    ) -> Result<(), Error> {
+        let most = i64::from(MOST_TENANTS);
+        let tenants = format!(
+            "SELECT count(*) FROM (SELECT DISTINCT tenant_id FROM {} LIMIT {most} + 1) t",
+            rows_of(chunk, of)
+        );
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(tenants))
+            .persistent(false)
+            .fetch_one(connection)
+            .await
+            .map_err(|source| self.database.read_error(source))?;
+        if count > most {
+            return Err(ArchiveError::TooManyTenants {
+                of: of.to_string(),
+                most: MOST_TENANTS,
+            }
+            .into());
+        }
+        Ok(())
+    }
+
     /// Copies the rows into files, and writes each once it is full.
     async fn copy(
         &self,
@@ -195,13 +230,17 @@ impl Writer<'_> {
             return Ok(());
         }
         let number = u32::try_from(copying.files.len()).unwrap_or(u32::MAX);
-        let name = copying
-            .wanted
-            .of
-            .name(copying.wanted.set, Part::File(number));
-        let content = self.put(name, &finished.bytes).await?;
         let About { rows, ids, tenants } = finished.about;
+        let Wanted { of, set, .. } = copying.wanted;
+        let within = if copying.wanted.is_by_tenant {
+            Within::Tenant(tenants.0)
+        } else {
+            Within::Day
+        };
+        let name = of.name(*set, Part::File(within, number));
+        let content = self.put(name, &finished.bytes).await?;
         copying.files.push(File {
+            within,
             number,
             content,
             rows,
@@ -285,6 +324,18 @@ fn encoding(of: DayOf) -> impl Fn(io::Error) -> Error {
     }
 }
 
+/// Returns the table with the condition on the rows of a day that a chunk may have.
+fn rows_of(chunk: &Chunk, of: DayOf) -> String {
+    let (first, last) = chunk.ids(of.day);
+    let (from, to) = ids_of(of.day);
+    format!(
+        "audit.{} WHERE id BETWEEN '{}' AND '{}'",
+        of.table.name(),
+        first.max(from),
+        last.min(to)
+    )
+}
+
 /// The rows of a set on their way into files.
 struct Copying<'a> {
     chunk: &'a Chunk,
@@ -311,7 +362,7 @@ impl<'a> Copying<'a> {
             wanted,
             reader: TableReader::new(number.unwrap_or_default(), &chunk.recorded.erased, false),
             encryption,
-            encoder: Files::new(table)?,
+            encoder: Files::new(table, wanted.is_by_tenant)?,
             finished: None,
             files: Vec::new(),
             findings: Vec::new(),
@@ -320,14 +371,10 @@ impl<'a> Copying<'a> {
 
     fn query(&self) -> String {
         let columns: Vec<&str> = self.reader.columns.all().collect();
-        let (first, last) = self.chunk.ids(self.wanted.of.day);
-        let (from, to) = ids_of(self.wanted.of.day);
         format!(
-            "SELECT {} FROM audit.{} WHERE id BETWEEN '{}' AND '{}' ORDER BY tenant_id NULLS FIRST, id, writer_id, seq",
+            "SELECT {} FROM {} ORDER BY tenant_id NULLS FIRST, id, writer_id, seq",
             columns.join(", "),
-            self.wanted.of.table.name(),
-            first.max(from),
-            last.min(to)
+            rows_of(self.chunk, self.wanted.of)
         )
     }
 

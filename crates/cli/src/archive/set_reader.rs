@@ -213,7 +213,7 @@ impl<'a> SetReader<'a> {
         file: &manifest::File,
         keep: Keep<'_>,
     ) -> Result<(u32, Result<OfFile, Found>), Error> {
-        let name = manifest.of.name(manifest.set, Part::File(file.number));
+        let name = manifest.object(file);
         let table = manifest.of.table;
         let _turn = self.turns.acquire().await;
         let bytes = match self.read(sizes, &name, file.content).await? {

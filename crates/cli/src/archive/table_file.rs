@@ -82,6 +82,8 @@ pub(super) struct About {
 
 /// Makes files of rows.
 pub(super) struct Files {
+    /// Whether a file ends where another tenant begins.
+    is_by_tenant: bool,
     schema: TypePtr,
     properties: WriterPropertiesPtr,
     /// Of each column, which of a row's fields it has.
@@ -99,7 +101,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(table: Table) -> io::Result<Self> {
+    pub(super) fn new(table: Table, is_by_tenant: bool) -> io::Result<Self> {
         let layout = Columns::of(table.name()).unwrap_or_else(Columns::of_dead_letters);
         let position = |name: &str| layout.all().position(|column| column == name);
         let order = columns(table)
@@ -108,6 +110,7 @@ impl Files {
             .ok_or_else(|| io::Error::other("a column is not one of the ledger's"))?;
         let at = |name: &str| position(name).unwrap_or_default();
         Ok(Self {
+            is_by_tenant,
             schema: schema(table)?,
             properties: Arc::new(properties(table)),
             order,
@@ -141,7 +144,7 @@ impl Files {
         let is_next_tenant = self.about.is_some_and(|about| about.tenants.1 != tenant);
         let is_full = self.group_rows >= MOST_GROUP_ROWS
             || self.group_rows > 0 && self.group_bytes + bytes > MOST_GROUP_BYTES
-            || is_next_tenant && self.group_rows >= TENANT_ROWS;
+            || is_next_tenant && (self.is_by_tenant || self.group_rows >= TENANT_ROWS);
         let mut finished = None;
         if is_full {
             self.end_group()?;
@@ -150,7 +153,8 @@ impl Files {
                 .as_ref()
                 .map_or(0, SerializedFileWriter::bytes_written);
             let rows = self.about.map_or(0, |about| about.rows);
-            if written >= MOST_FILE_BYTES || rows >= MOST_FILE_ROWS {
+            let is_over = is_next_tenant && self.is_by_tenant;
+            if is_over || written >= MOST_FILE_BYTES || rows >= MOST_FILE_ROWS {
                 finished = self.finish()?;
             }
         }

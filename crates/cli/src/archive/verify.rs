@@ -1,6 +1,6 @@
 //! `archive verify`: compares an archive with its manifests and with the log, without the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -13,6 +13,7 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::key::Vkey;
 
 use super::check::{Found, FoundKind};
+use super::manifest;
 use super::names::{DayOf, Object, Part};
 use super::place::Place;
 use super::plan::Objects;
@@ -157,9 +158,11 @@ impl Summary {
         self.files += manifest.files.len() as u64;
         let files = manifest.files.iter();
         self.bytes += files.map(|file| file.content.bytes).sum::<u64>() + manifest.batches.bytes;
-        let is_known = |number: &&u32| manifest.files.iter().any(|file| file.number == **number);
-        for number in objects.files.iter().filter(|number| !is_known(number)) {
-            let object = of.name(set, Part::File(*number));
+        let known: HashSet<_> = manifest.files.iter().map(manifest::File::part).collect();
+        let parts = objects.files.iter();
+        let parts = parts.map(|(within, number)| Part::File(*within, *number));
+        for part in parts.filter(|part| !known.contains(part)) {
+            let object = of.name(set, part);
             let detail = "the manifest of its set does not have it";
             let found = Found::new(FoundKind::ObjectUnknown, object, detail);
             self.findings.push(found);

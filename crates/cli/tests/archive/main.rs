@@ -16,6 +16,7 @@ mod removal;
 mod restoring;
 mod searching;
 mod stories;
+mod tenants;
 mod writing;
 
 use std::fs;

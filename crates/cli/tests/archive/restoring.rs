@@ -5,7 +5,7 @@ use super::*;
 const TABLES: [&str; 4] = ["query_runs", "prompt_runs", "events", "activities"];
 
 impl Setting {
-    fn restore(&self, more: &[&str]) -> Output {
+    pub(super) fn restore(&self, more: &[&str]) -> Output {
         program(&self.login("keeper"))
             .args([
                 "archive", "restore", "--month", "2026-03", "--key", &self.vkey,
