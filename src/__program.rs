@@ -101,9 +101,11 @@ pub mod seal {
     pub use crate::config::seal::{Place, SealConfig};
     #[cfg(feature = "seal-witness")]
     pub use crate::seal::WitnessError;
+    #[cfg(feature = "__azure")]
+    pub use crate::seal::azure;
     pub use crate::seal::{AnchorError, Notice, Notify, Outcome, SealError, Sealer, key_file};
     #[cfg(feature = "seal-bucket")]
-    pub use crate::seal::{Bucket, lock};
+    pub use crate::seal::{Bucket, S3, Service, lock};
 }
 
 /// Connections for HTTP and HTTPS.

@@ -268,7 +268,8 @@ def network_that_loses_answers_doubles_nothing(server, s3, vkey):
 def records_are_in_one_place_whatever_is_killed(server, vkey):
     say("each record is in the database or the bucket, whatever is killed")
     variables = seaweed.environment(server.endpoint, ARCHIVER) | {"AUDIT_DATABASE_URL": DATABASE}
-    move = moves.Move(server, PROGRAM, variables, execute, FOLDER / "key", vkey)
+    victims = ["program", "storage", "database"]
+    move = moves.Move(server, PROGRAM, variables, execute, FOLDER / "key", vkey, "s3://archive/moved", [], victims)
     killed = moves.records_are_in_one_place(move)
     say(f"{sum(killed.values())} kills: {killed}")
 

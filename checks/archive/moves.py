@@ -1,4 +1,4 @@
-"""Moves a trail from the database into a bucket while the program, the server of S3 and Postgres are killed."""
+"""Moves a trail from the database into a bucket while the program, the bucket's server and Postgres are killed."""
 
 import json
 import os
@@ -11,24 +11,24 @@ import seaweed
 
 # How often something is killed.
 ROUNDS = int(os.environ.get("ARCHIVE_KILL_ROUNDS", "6"))
-PLACE = "s3://archive/moved"
 REQUESTS = [f"request {number}" for number in range(8)]
 
 
 class Move:
-    """What is asked for: the server of S3, the program, the database, and the log's keys."""
+    """What is asked for: the bucket's server, the program, the database, the log's keys, where to, and what is killed."""
 
-    def __init__(self, server, binary, variables, execute, key, vkey):
+    def __init__(self, server, binary, variables, execute, key, vkey, place, more, victims):
         self.server, self.binary, self.variables, self.execute, self.key, self.vkey = server, binary, variables, execute, key, vkey
+        self.place, self.more = place, more
         self.random = random.Random()
-        self.killed = {"program": 0, "storage": 0, "database": 0}
+        self.killed = dict.fromkeys(victims, 0)
 
     def command(self):
-        return [self.binary, "archive", "--after", "90 days", "--yes", "--key", self.key, "--to", PLACE]
+        return [self.binary, "archive", "--after", "90 days", "--yes", "--key", self.key, "--to", self.place, *self.more]
 
     def show(self, request):
         """The ids of a request's records, by their kinds; each once."""
-        arguments = ["show", request, "--json", "--key", self.vkey, "--archive", PLACE]
+        arguments = ["show", request, "--json", "--key", self.vkey, "--archive", self.place]
 
         def ask():
             done = subprocess.run(
@@ -37,7 +37,7 @@ class Move:
             # A server that has just been started does not have all of its volumes yet.
             return None if " answered 500 " in done.stderr else done
 
-        done = seaweed.wait_until("the server of S3 has its objects", ask)
+        done = seaweed.wait_until("the server has its objects", ask)
         assert done.returncode == 0, f"{request}: {done.returncode}: {done.stderr}"
         shown = [(record["kind"], record["id"]) for record in json.loads(done.stdout)]
         assert len(shown) == len(set(shown)), f"a record of {request} is shown twice"
@@ -101,7 +101,7 @@ def records_are_in_one_place(move):
     left = move.execute("SELECT count(*) FROM audit.query_runs WHERE started_at < '2026-04-01Z'")
     assert left == [(0,)], left
     subprocess.run([move.binary, "seal", "--once", "--key", move.key], env=move.variables, check=True, capture_output=True)
-    for command in [["verify", "--key", move.vkey], ["archive", "verify", PLACE, "--key", move.vkey]]:
+    for command in [["verify", "--key", move.vkey], ["archive", "verify", move.place, "--key", move.vkey]]:
         done = subprocess.run([move.binary, *command], env=move.variables, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return move.killed

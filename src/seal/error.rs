@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+#[cfg(feature = "seal-bucket")]
+use crate::config::seal::bucket::Cloud;
 use crate::database::Unreachable;
 use crate::ledger::checkpoint::CheckpointError;
 use crate::ledger::tiles::TileError;
@@ -183,30 +185,38 @@ pub enum AnchorError {
 #[non_exhaustive]
 pub enum BucketFault {
     /// The environment variables do not name a bucket that can be reached.
-    #[error("the AWS_* environment variables do not say how to reach it: {why}")]
+    #[error("the {} environment variables do not say how to reach it: {why}", .cloud.variables())]
     Settings {
+        /// The service.
+        cloud: Cloud,
         /// What is wrong.
         why: String,
     },
     /// There is no connection, or it broke.
-    #[error("cannot reach {host}: {why}{}", without_credentials(.host))]
+    #[error("cannot reach {host}: {why}{}", without_credentials(*.cloud, .host))]
     Unreachable {
+        /// The service.
+        cloud: Cloud,
         /// The host, and the port if there is one.
         host: String,
         /// The cause.
         why: String,
     },
     /// There was no answer in time.
-    #[error("{host} did not answer within {seconds} s{}", without_credentials(.host))]
+    #[error("{host} did not answer within {seconds} s{}", without_credentials(*.cloud, .host))]
     NoAnswer {
+        /// The service.
+        cloud: Cloud,
         /// The host, and the port if there is one.
         host: String,
         /// How long it had.
         seconds: u64,
     },
     /// The server refused.
-    #[error("{host} answered {status} {code}{}", advice(*.status, .code, .region.as_deref()))]
+    #[error("{host} answered {status} {code}{}", advice(*.cloud, .host, *.status, .code, .region.as_deref()))]
     Refused {
+        /// The service.
+        cloud: Cloud,
         /// The host, and the port if there is one.
         host: String,
         /// The status of the answer.
@@ -247,17 +257,58 @@ pub enum BucketFault {
 
 /// Says why a machine's own service for credentials is asked.
 #[cfg(feature = "seal-bucket")]
-fn without_credentials(host: &str) -> &'static str {
-    if host.starts_with("169.254.") {
-        ", which would have credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
-    } else {
-        ""
+fn without_credentials(cloud: Cloud, host: &str) -> &'static str {
+    match cloud {
+        _ if !host.starts_with("169.254.") => "",
+        Cloud::S3 => {
+            ", which would have credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
+        }
+        Cloud::Azure => {
+            ", which would have credentials: neither AZURE_STORAGE_ACCOUNT_KEY nor AZURE_STORAGE_SAS_TOKEN nor AZURE_CLIENT_SECRET \
+             is set"
+        }
     }
 }
 
 /// Returns what to do about a refusal.
 #[cfg(feature = "seal-bucket")]
-fn advice(status: u16, code: &str, region: Option<&str>) -> String {
+fn advice(cloud: Cloud, host: &str, status: u16, code: &str, region: Option<&str>) -> String {
+    match cloud {
+        Cloud::S3 => advice_of_s3(status, code, region),
+        Cloud::Azure => advice_of_azure(host, status, code),
+    }
+}
+
+#[cfg(feature = "seal-bucket")]
+fn advice_of_azure(host: &str, status: u16, code: &str) -> String {
+    let advice = match (code, status) {
+        _ if host.starts_with("login.") => {
+            "it gives no token: check AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID"
+        }
+        (
+            "AuthenticationFailed"
+            | "AuthorizationFailure"
+            | "InvalidAuthenticationInfo"
+            | "NoAuthenticationInformation",
+            _,
+        ) => {
+            "it does not accept the credentials, or not from here: check AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY or \
+             AZURE_STORAGE_SAS_TOKEN, the account's network rules, and this machine's clock"
+        }
+        ("ContainerNotFound", _) => {
+            "create the container, with a time-based retention policy, or check AZURE_STORAGE_ACCOUNT_NAME"
+        }
+        (_, 401 | 403) => {
+            "the credentials need the role Storage Blob Data Contributor on the container, or a SAS token with the permissions to read, \
+             create, write and list"
+        }
+        _ => return String::new(),
+    };
+    format!(": {advice}")
+}
+
+#[cfg(feature = "seal-bucket")]
+fn advice_of_s3(status: u16, code: &str, region: Option<&str>) -> String {
     let advice = match (code, status) {
         ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken", _) => {
             "it does not accept the credentials: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"

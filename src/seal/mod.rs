@@ -32,8 +32,10 @@ mod signed;
 #[cfg(feature = "seal-witness")]
 mod witness;
 
+#[cfg(feature = "__azure")]
+pub use self::anchor::bucket::azure;
 #[cfg(feature = "seal-bucket")]
-pub use self::anchor::bucket::{Bucket, lock};
+pub use self::anchor::bucket::{Bucket, S3, Service, lock};
 pub use self::error::{AnchorError, SealError};
 pub use self::notice::{Notice, Notify};
 pub use self::sealer::{Outcome, Sealer};

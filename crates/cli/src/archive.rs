@@ -109,7 +109,7 @@ pub(crate) enum ArchiveCommand {
 #[derive(Args, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an argument")]
 pub(crate) struct CopyArguments {
-    /// The folder, or the bucket `s3://BUCKET/PREFIX`. Nothing in it is ever overwritten.
+    /// The folder, the bucket `s3://BUCKET/PREFIX`, or the container `az://CONTAINER/PREFIX` of Azure. Nothing in it is ever overwritten.
     #[arg(long, value_name = "PLACE", required = true, value_parser = NonEmptyStringValueParser::new())]
     to: Option<String>,
     /// Copies, and leaves the rows where they are.

@@ -391,7 +391,7 @@ struct Doctor {
     /// Each table of this schema must be tracked (audit.track); may be given several times.
     #[arg(long, value_name = "SCHEMA")]
     expect_tracked: Vec<String>,
-    /// Also checks whether the trail's archive is locked: a folder, or `s3://BUCKET/PREFIX`.
+    /// Also checks whether the trail's archive is locked: a folder, `s3://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`.
     ///
     /// Else the one that the environment variable `AUDIT_ARCHIVE` names, if it is set.
     #[cfg(feature = "archive")]

@@ -1,4 +1,5 @@
-//! An S3-compatible bucket as an anchor: the objects are named as C2SP's tlog-tiles names files, and `checkpoint`.
+//! An S3-compatible bucket as an anchor, whose objects are named as C2SP's tlog-tiles names files, and `checkpoint`; and what a bucket
+//! of any service does for an archive.
 //!
 //! **Nothing is overwritten**: each tile and bundle is created on the condition that it is not there
 //! (`If-None-Match: *`); one that is there must be the same. Only `checkpoint` is replaced, on the condition that it is still the one
@@ -11,6 +12,8 @@
 //!
 //! Nothing is removed, also no partial tile: the sealer needs no right to delete.
 
+#[cfg(feature = "__azure")]
+pub mod azure;
 mod client;
 mod http;
 mod limits;
@@ -26,10 +29,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::aws::AmazonS3;
+use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::{
-    Error, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
+    Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
 use tokio::task::JoinSet;
 use tracing::Dispatch;
@@ -54,20 +57,77 @@ const AT_ONCE: usize = 8;
 /// The largest object that is read: a bundle of entries that are as large as they may be.
 const MOST_BYTES: u64 = 256 * (64 * 1024 + 2);
 
-/// A bucket.
-pub struct Bucket {
+/// A bucket, of S3 unless another service is named.
+pub struct Bucket<S = S3> {
     url: BucketUrl,
-    /// Made when it is needed first: by then there is a runtime.
-    client: OnceLock<Client>,
-    /// How long what is created is retained, if longer than the bucket has it.
-    retained: OnceLock<Retained>,
+    service: S,
     /// Whether the server was seen to refuse to create what is there.
     is_conditional: AtomicBool,
 }
 
-impl fmt::Debug for Bucket {
+/// What `object_store` has for the objects of a service.
+pub trait Store: ObjectStore + PaginatedListStore {}
+
+impl<T: ObjectStore + PaginatedListStore> Store for T {}
+
+/// How a bucket of some service is reached.
+pub trait Service {
+    /// Returns what reads and lists.
+    ///
+    /// # Errors
+    /// If the environment variables do not say how.
+    fn store(&self, url: &BucketUrl) -> Result<&dyn Store, BucketFault>;
+
+    /// Returns what creates objects.
+    ///
+    /// # Errors
+    /// If the environment variables do not say how.
+    fn store_for_writing(&self, url: &BucketUrl) -> Result<&dyn Store, BucketFault> {
+        self.store(url)
+    }
+}
+
+/// How a bucket of S3 is reached.
+#[derive(Default)]
+pub struct S3 {
+    /// Made when it is needed first: by then there is a runtime.
+    client: OnceLock<Client>,
+    /// How long what is created is retained, if longer than the bucket has it.
+    retained: OnceLock<Retained>,
+}
+
+impl S3 {
+    fn client(&self, url: &BucketUrl) -> Result<&Client, BucketFault> {
+        made(&self.client, url, None)
+    }
+}
+
+impl Service for S3 {
+    fn store(&self, url: &BucketUrl) -> Result<&dyn Store, BucketFault> {
+        Ok(&self.client(url)?.store)
+    }
+
+    fn store_for_writing(&self, url: &BucketUrl) -> Result<&dyn Store, BucketFault> {
+        match self
+            .retained
+            .get()
+            .and_then(|retained| retained.client(url))
+        {
+            Some(client) => Ok(&client?.store),
+            None => self.store(url),
+        }
+    }
+}
+
+impl fmt::Debug for S3 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the client, which has the credentials.
+        f.debug_struct("S3").finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for Bucket<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the service, whose client has the credentials.
         f.debug_struct("Bucket")
             .field("url", &self.url)
             .finish_non_exhaustive()
@@ -84,10 +144,15 @@ struct Object {
 impl Bucket {
     /// Takes the address. Credentials and endpoint are those of the `AWS_*` environment variables when it is first used.
     pub fn new(url: BucketUrl) -> Self {
+        Self::at(url, S3::default())
+    }
+}
+
+impl<S: Service> Bucket<S> {
+    fn at(url: BucketUrl, service: S) -> Self {
         Self {
             url,
-            client: OnceLock::new(),
-            retained: OnceLock::new(),
+            service,
             is_conditional: AtomicBool::new(false),
         }
     }
@@ -112,7 +177,7 @@ impl Bucket {
 
     async fn read(&self, name: &str, most: u64) -> Result<Option<Object>, AnchorError> {
         let finding = async {
-            match self.store()?.get(&self.path(name)).await {
+            match self.service.store(&self.url)?.get(&self.path(name)).await {
                 Ok(found) if found.meta.size > most => Err(BucketFault::TooLarge { most }),
                 Ok(found) => Ok(Some(found)),
                 Err(Error::NotFound { .. }) => Ok(None),
@@ -178,7 +243,7 @@ impl Bucket {
         let bytes = payload.content_length() as u64;
         let put = async {
             let options = PutOptions::from(mode);
-            let store = self.store_for_writing()?;
+            let store = self.service.store_for_writing(&self.url)?;
             match store.put_opts(&self.path(name), payload, options).await {
                 Ok(_) => Ok(true),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
@@ -201,6 +266,7 @@ impl Bucket {
         let done = tokio::time::timeout(patience, doing).await;
         done.unwrap_or_else(|_| {
             Err(BucketFault::NoAnswer {
+                cloud: self.url.cloud,
                 host: String::from("the bucket"),
                 seconds: patience.as_secs(),
             })
@@ -225,25 +291,6 @@ impl Bucket {
 
     fn path(&self, name: &str) -> Path {
         Path::from(self.url.key(name))
-    }
-
-    fn client(&self) -> Result<&Client, BucketFault> {
-        made(&self.client, &self.url, None)
-    }
-
-    fn store(&self) -> Result<&AmazonS3, BucketFault> {
-        Ok(&self.client()?.store)
-    }
-
-    fn store_for_writing(&self) -> Result<&AmazonS3, BucketFault> {
-        match self
-            .retained
-            .get()
-            .and_then(|retained| retained.client(&self.url))
-        {
-            Some(client) => Ok(&client?.store),
-            None => self.store(),
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use tracing_audit::__program::seal::Bucket;
 use tracing_audit::__program::seal::lock::{Mode, Retention, Version};
 
-use super::place::{Place, end, expect_ahead};
+use super::place::{Place, end, expect_ahead, mode_beside};
 use super::versions::{each, of_archive};
 use crate::error::Error;
 use crate::text::escape_line;
@@ -61,7 +61,8 @@ pub(crate) fn run(arguments: &Extend) -> Result<ExitCode, Error> {
 async fn extend(arguments: &Extend) -> Result<ExitCode, Error> {
     expect_ahead("--until", arguments.until)?;
     let place = Place::of(&arguments.place)?;
-    let (bucket, mode) = place.lockable().await?;
+    let (bucket, default) = place.lockable().await?;
+    let mode = mode_beside(default);
     let versions = of_archive(bucket, &arguments.kind, arguments.month.as_deref()).await?;
     if versions.is_empty() {
         let place = escape_line(&place.name());

@@ -1,4 +1,4 @@
-//! Where an archive is: a folder, or a bucket.
+//! Where an archive is: a folder, a bucket of S3, or a container of Azure.
 //!
 //! **Nothing is ever overwritten**: an object is created whole, on the condition that none has its name.
 
@@ -9,17 +9,19 @@ mod lock;
 use std::ops::Range;
 
 use tracing_audit::__program::seal;
-use tracing_audit::__program::seal::lock::{DefaultRetention, Mode};
+use tracing_audit::__program::seal::azure::Azure;
+use tracing_audit::__program::seal::lock::DefaultRetention;
 
 use self::bucket::Bucket;
 use self::folder::Folder;
-pub(crate) use self::lock::{Lock, LockError, end, expect_ahead};
+pub(crate) use self::lock::{Lock, LockError, end, expect_ahead, mode_beside};
 use crate::error::Error;
 
-/// A folder or a bucket.
+/// A folder, or where objects are kept.
 #[derive(Debug)]
 pub(crate) enum Place {
     Bucket(Box<Bucket>),
+    Azure(Box<Bucket<Azure>>),
     Folder(Folder),
 }
 
@@ -32,10 +34,19 @@ pub(crate) enum Created {
 }
 
 impl Place {
-    /// Takes a folder, or `s3://BUCKET/PREFIX`. Reaches for nothing.
+    /// Takes a folder, `s3://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`. Reaches for nothing.
     pub(crate) fn of(text: &str) -> Result<Self, Error> {
         if let Some(bucket) = Bucket::of(text)? {
             return Ok(Self::Bucket(Box::new(bucket)));
+        }
+        if let Some(container) = Bucket::in_azure(text)? {
+            return Ok(Self::Azure(Box::new(container)));
+        }
+        // Without a word, another service's archive would become a folder of this machine.
+        if text.contains("://") {
+            let why =
+                "an archive is in a folder, in s3://BUCKET/PREFIX or in az://CONTAINER/PREFIX";
+            return Err(Error::BucketUrl(why));
         }
         Ok(Self::Folder(Folder::new(text)))
     }
@@ -44,6 +55,7 @@ impl Place {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Bucket(bucket) => bucket.name(),
+            Self::Azure(container) => container.name(),
             Self::Folder(folder) => folder.name(),
         }
     }
@@ -51,7 +63,7 @@ impl Place {
     /// Fails where the place itself is away: that is something else than to have no objects. A bucket says it to whoever lists it.
     pub(crate) fn expect(&self) -> Result<(), Error> {
         match self {
-            Self::Bucket(_) => Ok(()),
+            Self::Bucket(_) | Self::Azure(_) => Ok(()),
             Self::Folder(folder) => folder.expect(),
         }
     }
@@ -60,6 +72,7 @@ impl Place {
     pub(crate) async fn create(&self, name: &str, content: &[u8]) -> Result<Created, Error> {
         match self {
             Self::Bucket(bucket) => bucket.create(name, content).await,
+            Self::Azure(container) => container.create(name, content).await,
             Self::Folder(folder) => folder.create(name, content),
         }
     }
@@ -68,6 +81,7 @@ impl Place {
     pub(crate) async fn get(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
         match self {
             Self::Bucket(bucket) => bucket.get(name, most).await,
+            Self::Azure(container) => container.get(name, most).await,
             Self::Folder(folder) => folder.get(name, most),
         }
     }
@@ -76,6 +90,7 @@ impl Place {
     pub(crate) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, Error> {
         match self {
             Self::Bucket(bucket) => bucket.get_range(name, range).await,
+            Self::Azure(container) => container.get_range(name, range).await,
             Self::Folder(folder) => folder.get_range(name, range),
         }
     }
@@ -85,23 +100,26 @@ impl Place {
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
         match self {
             Self::Bucket(bucket) => bucket.list(prefix).await,
+            Self::Azure(container) => container.list(prefix).await,
             Self::Folder(folder) => folder.list(prefix),
         }
     }
 
-    /// Returns the bucket, and the mode in which its objects are retained; an error if they cannot be.
-    pub(crate) async fn lockable(&self) -> Result<(&seal::Bucket, Mode), Error> {
+    /// Returns the bucket, and how long it retains what is created; an error if objects in it cannot be retained.
+    pub(crate) async fn lockable(&self) -> Result<(&seal::Bucket, DefaultRetention), Error> {
         let place = self.name();
-        let Self::Bucket(bucket) = self else {
-            return Err(LockError::Folder { place }.into());
+        let bucket = match self {
+            Self::Bucket(bucket) => bucket,
+            Self::Azure(_) => return Err(LockError::Azure { place }.into()),
+            Self::Folder(_) => return Err(LockError::Folder { place }.into()),
         };
-        match self.lock().await? {
-            Lock::Bucket(DefaultRetention::Lasts { mode, .. }) => Ok((&bucket.bucket, mode)),
-            Lock::Bucket(DefaultRetention::NoLock) => {
+        let default = bucket.bucket.default_retention().await;
+        match default.map_err(Error::Bucket)? {
+            DefaultRetention::NoLock => {
                 let why = "has no Object Lock";
                 Err(LockError::Lockless { place, why }.into())
             }
-            _ => Ok((&bucket.bucket, Mode::Compliance)),
+            default => Ok((&bucket.bucket, default)),
         }
     }
 
@@ -109,6 +127,8 @@ impl Place {
     pub(crate) async fn is_versioned(&self) -> Result<Option<bool>, Error> {
         match self {
             Self::Bucket(bucket) => bucket.bucket.is_versioned().await.map_err(Error::Bucket),
+            // A policy keeps what is there, whether or not there are versions.
+            Self::Azure(_) => Ok(None),
             Self::Folder(_) => Ok(Some(false)),
         }
     }

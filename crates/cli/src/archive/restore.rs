@@ -37,7 +37,7 @@ use crate::verify::published::read_keys;
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Restore {
-    /// The folder, or the bucket `s3://BUCKET/PREFIX`.
+    /// The folder, the bucket `s3://BUCKET/PREFIX`, or the container `az://CONTAINER/PREFIX` of Azure.
     #[arg(value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
     place: String,
     /// The log's verifier key, or a file with it; of a log whose key was rotated each that has signed.

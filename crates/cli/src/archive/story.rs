@@ -41,7 +41,7 @@ const JOBS: usize = 2;
 // Of another command, an argument may need a key as well.
 #[command(group = ArgGroup::new("keyed").multiple(true))]
 pub(crate) struct ArchivePlace {
-    /// Looks into this archive as well, a folder or `s3://BUCKET/PREFIX`; without a database, into nothing else.
+    /// Looks into this archive as well, a folder, `s3://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`; without a database, into nothing else.
     #[arg(long, value_name = "PLACE", requires = "key", group = "keyed", value_parser = NonEmptyStringValueParser::new())]
     archive: Option<String>,
     /// The log's verifier key, or a file with it: who must have signed the archive; may be given several times.

@@ -1,5 +1,6 @@
 //! Checks whether the trail's archive is locked, if one is named. What is in it is for `archive verify` to say.
 
+use tracing_audit::__program::seal::azure::Immutability;
 use tracing_audit::__program::seal::lock::{DefaultRetention, Mode};
 
 use super::finding::{Finding, counted};
@@ -27,9 +28,13 @@ pub(super) async fn check(named: Option<&str>) -> Result<Vec<Finding>, Error> {
         Ok(lock) => lock,
         Err(error) => return Ok(vec![unseen(&name, &error)]),
     };
-    let Lock::Bucket(default) = lock else {
-        let found = "a folder: whoever may write to it can remove what is in it";
-        return Ok(vec![Finding::ok(CHECK, name, found)]);
+    let default = match lock {
+        Lock::Bucket(default) => default,
+        Lock::Container(policy) => return Ok(vec![of_policy(name, lock, policy)]),
+        Lock::Folder => {
+            let found = "a folder: whoever may write to it can remove what is in it";
+            return Ok(vec![Finding::ok(CHECK, name, found)]);
+        }
     };
     let mut findings = vec![of_default(&name, lock, default)];
     // A server that does not say it has said of the lock what there is to say.
@@ -70,6 +75,23 @@ fn of_default(name: &str, lock: Lock, default: DefaultRetention) -> Finding {
                  Nobody can in mode COMPLIANCE.",
             ),
     }
+}
+
+fn of_policy(name: String, lock: Lock, policy: Immutability) -> Finding {
+    let Some(why) = lock.lacks() else {
+        let found = "kept by an immutability policy of the container: only Azure's management API tells whether it is locked, and \
+                     for how long it keeps";
+        return Finding::ok(CHECK, name, found);
+    };
+    let found = format!("the container {why}");
+    match policy {
+        Immutability::None => Finding::problem(CHECK, name, found),
+        _ => Finding::warning(CHECK, name, found),
+    }
+    .expected("a time-based retention policy of the container, locked")
+    .explained(
+        "`az storage container immutability-policy create` and `lock` set it and lock it: docs/archive.md.",
+    )
 }
 
 fn unseen(name: &str, error: &Error) -> Finding {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
+use object_store::ClientOptions;
 use object_store::aws::{
     AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, Checksum, S3ConditionalPut,
 };
@@ -16,13 +17,12 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::signer::Signer as _;
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use sha2::{Digest as _, Sha256};
 
 use super::http::{Connections, ErrorCode, host_of};
-use super::limits::{PATIENCE, RETRIES, fault_in, fault_of};
+use super::limits::{fault_in, fault_of, retried, retry};
 use super::sha256::Sha256Provider;
-use crate::config::seal::bucket::BucketUrl;
+use crate::config::seal::bucket::{BucketUrl, Cloud};
 use crate::seal::error::BucketFault;
 
 /// How much of an answer is read: a page of a thousand versions is some 500 KiB.
@@ -62,15 +62,7 @@ impl Client {
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_checksum_algorithm(Checksum::SHA256)
             .with_crypto_provider(Arc::new(Sha256Provider))
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig {
-                    init_backoff: Duration::from_millis(100),
-                    max_backoff: Duration::from_secs(2),
-                    base: 2.,
-                },
-                max_retries: RETRIES,
-                retry_timeout: PATIENCE,
-            });
+            .with_retry(retry());
         let is_plain = is_plain(&builder)?;
         let allows_http = builder
             .get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))
@@ -84,7 +76,8 @@ impl Client {
             options = options.with_default_headers(headers);
             builder = builder.with_client_options(options.clone());
         }
-        let connections = Connections { is_plain };
+        let cloud = url.cloud;
+        let connections = Connections { cloud, is_plain };
         let http = connections.connect(&options).map_err(|error| why(&error))?;
         let store = builder
             .with_http_connector(connections)
@@ -105,27 +98,7 @@ impl Client {
         query: &str,
         body: &str,
     ) -> Result<Answer, BucketFault> {
-        let mut pause = Duration::from_millis(100);
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let (kind, fault) = match self.send_once(method, path, query, body).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            let is_passing = matches!(
-                kind,
-                HttpErrorKind::Connect
-                    | HttpErrorKind::Request
-                    | HttpErrorKind::Timeout
-                    | HttpErrorKind::Interrupted
-            );
-            if attempts > RETRIES || !is_passing {
-                return Err(fault);
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
+        retried(|| self.send_once(method, path, query, body)).await
     }
 
     async fn send_once(
@@ -212,6 +185,7 @@ fn why(error: &object_store::Error) -> BucketFault {
 
 fn settings(why: &str) -> BucketFault {
     BucketFault::Settings {
+        cloud: Cloud::S3,
         why: why.to_owned(),
     }
 }

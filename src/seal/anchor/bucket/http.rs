@@ -16,6 +16,7 @@ use object_store::client::{
 };
 
 use super::limits::SLOWEST;
+use crate::config::seal::bucket::Cloud;
 use crate::https::{self, Connector};
 use crate::seal::error::BucketFault;
 
@@ -30,6 +31,7 @@ const USER_AGENT: &str = concat!("tracing-audit/", env!("CARGO_PKG_VERSION"));
 /// Makes clients for `object_store`: for the bucket, and for what hands out credentials.
 #[derive(Debug)]
 pub(super) struct Connections {
+    pub(super) cloud: Cloud,
     /// Whether the bucket is reached without TLS.
     pub(super) is_plain: bool,
 }
@@ -41,11 +43,13 @@ impl HttpConnector for Connections {
             .is_some_and(|allowed| allowed == "true");
         // The system's certificates are not asked for by whoever uses none.
         let is_tls = !(allows_http && self.is_plain);
+        let cloud = self.cloud;
         let connector = https::connector(is_tls).map_err(|why| object_store::Error::Generic {
-            store: "S3",
-            source: Box::new(BucketFault::Settings { why }),
+            store: "bucket",
+            source: Box::new(BucketFault::Settings { cloud, why }),
         })?;
         Ok(HttpClient::new(Connection {
+            cloud,
             client: Client::builder(TokioExecutor::new()).build(connector),
             allows_http,
         }))
@@ -59,6 +63,7 @@ pub(super) struct ErrorCode(pub(super) String);
 /// A client whose errors are our own: the text of a server's error may have the request's signature in it.
 #[derive(Debug)]
 struct Connection {
+    cloud: Cloud,
     client: Client<Connector, HttpRequestBody>,
     allows_http: bool,
 }
@@ -66,12 +71,14 @@ struct Connection {
 #[async_trait]
 impl HttpService for Connection {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let cloud = self.cloud;
         let host = host_of(&request);
         let is_http = request.uri().scheme_str() != Some("https");
         if is_http && !self.allows_http {
-            let why =
-                format!("{host} is reached without TLS: set AWS_ALLOW_HTTP=true to allow that");
-            return Err(fault(HttpErrorKind::Unknown, BucketFault::Settings { why }));
+            let variable = cloud.variables().replace('*', "ALLOW_HTTP");
+            let why = format!("{host} is reached without TLS: set {variable}=true to allow that");
+            let why = BucketFault::Settings { cloud, why };
+            return Err(fault(HttpErrorKind::Unknown, why));
         }
         request
             .headers_mut()
@@ -87,25 +94,24 @@ impl HttpService for Connection {
                 } else {
                     HttpErrorKind::Interrupted
                 };
-                return Err(unreached(kind, host, &error));
+                return Err(unreached(cloud, kind, host, &error));
             }
             Err(_) => {
                 let seconds = answer_within.as_secs();
-                let why = BucketFault::NoAnswer { host, seconds };
+                let why = BucketFault::NoAnswer {
+                    cloud,
+                    host,
+                    seconds,
+                };
                 return Err(fault(HttpErrorKind::Timeout, why));
             }
         };
         let (mut parts, body) = response.into_parts();
-        let is_for_the_store = parts.status.is_success()
-            || [
-                StatusCode::NOT_MODIFIED,
-                StatusCode::CONFLICT,
-                StatusCode::PRECONDITION_FAILED,
-            ]
-            .contains(&parts.status);
-        if is_for_the_store {
-            let body = body
-                .map_err(move |error| unreached(HttpErrorKind::Interrupted, host.clone(), &error));
+        if let Some(status) = for_the_store(cloud, parts.status, &parts.headers) {
+            parts.status = status;
+            let body = body.map_err(move |error| {
+                unreached(cloud, HttpErrorKind::Interrupted, host.clone(), &error)
+            });
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
         }
         let body = tokio::time::timeout(ANSWER_WITHIN, Limited::new(body, ERROR_BYTES).collect());
@@ -114,17 +120,50 @@ impl HttpService for Connection {
             // The status says enough.
             _ => Bytes::new(),
         };
-        let code = code_of(&body);
-        if parts.status == StatusCode::NOT_FOUND && code != "NoSuchBucket" {
+        let code = code_in(&parts.headers).unwrap_or_else(|| code_of(&body));
+        let is_without_bucket = ["ContainerNotFound", "NoSuchBucket"].contains(&code.as_str());
+        if parts.status == StatusCode::NOT_FOUND && !is_without_bucket {
             parts.extensions.insert(ErrorCode(code));
             return Ok(HttpResponse::from_parts(parts, Bytes::new().into()));
         }
-        Err(refusal(&host, parts.status, &parts.headers, code))
+        Err(refusal(cloud, &host, parts.status, &parts.headers, code))
     }
 }
 
+/// Returns the status of an answer that `object_store` knows what to do with, as it knows it.
+fn for_the_store(cloud: Cloud, status: StatusCode, headers: &HeaderMap) -> Option<StatusCode> {
+    let is_for_the_store = match cloud {
+        // Azure has other conflicts than that an object is there, as with a container that is being removed.
+        Cloud::Azure if status == StatusCode::CONFLICT || status == StatusCode::FORBIDDEN => {
+            return match code_in(headers)?.as_str() {
+                // The last is said to a SAS token that may create and not overwrite, whatever the condition.
+                "BlobAlreadyExists" | "BlobImmutableDueToPolicy" | "UnauthorizedBlobOverwrite" => {
+                    Some(StatusCode::CONFLICT)
+                }
+                _ => None,
+            };
+        }
+        _ => {
+            status.is_success()
+                || [
+                    StatusCode::NOT_MODIFIED,
+                    StatusCode::CONFLICT,
+                    StatusCode::PRECONDITION_FAILED,
+                ]
+                .contains(&status)
+        }
+    };
+    is_for_the_store.then_some(status)
+}
+
 /// Turns an answer that is none of what the store deals with into an error.
-fn refusal(host: &str, status: StatusCode, headers: &HeaderMap, code: String) -> HttpError {
+fn refusal(
+    cloud: Cloud,
+    host: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    code: String,
+) -> HttpError {
     let is_passing = status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
         || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
@@ -139,6 +178,7 @@ fn refusal(host: &str, status: StatusCode, headers: &HeaderMap, code: String) ->
         .filter(|region| is_word(region))
         .map(str::to_owned);
     let refused = BucketFault::Refused {
+        cloud,
         host: host.to_owned(),
         status: status.as_u16(),
         code,
@@ -151,9 +191,14 @@ fn fault(kind: HttpErrorKind, fault: BucketFault) -> HttpError {
     HttpError::new(kind, fault)
 }
 
-fn unreached(kind: HttpErrorKind, host: String, error: &(dyn StdError + 'static)) -> HttpError {
+fn unreached(
+    cloud: Cloud,
+    kind: HttpErrorKind,
+    host: String,
+    error: &(dyn StdError + 'static),
+) -> HttpError {
     let why = crate::error::causes(error);
-    fault(kind, BucketFault::Unreachable { host, why })
+    fault(kind, BucketFault::Unreachable { cloud, host, why })
 }
 
 /// Returns the host and port of a request: all of its address that is shown.
@@ -164,6 +209,12 @@ pub(super) fn host_of(request: &HttpRequest) -> String {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
+}
+
+/// Returns the error code that Azure says in a header; its answers to `HEAD` have no other.
+fn code_in(headers: &HeaderMap) -> Option<String> {
+    let code = headers.get("x-ms-error-code")?.to_str().ok()?;
+    is_word(code).then(|| code.to_owned())
 }
 
 /// Returns the error code in an answer of S3, which is one word.
@@ -184,6 +235,27 @@ fn is_word(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn conflict_of_azure_is_that_a_blob_is_there() {
+        for (status, code, expected) in [
+            (409, "BlobAlreadyExists", Some(409)),
+            (409, "BlobImmutableDueToPolicy", Some(409)),
+            (403, "UnauthorizedBlobOverwrite", Some(409)),
+            (409, "ContainerBeingDeleted", None),
+            (403, "AuthorizationPermissionMismatch", None),
+            (403, "", None),
+            (412, "ConditionNotMet", Some(412)),
+            (404, "BlobNotFound", None),
+            (201, "", Some(201)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-ms-error-code", HeaderValue::from_static(code));
+            let status = StatusCode::from_u16(status).unwrap();
+            let told = for_the_store(Cloud::Azure, status, &headers);
+            assert_eq!(told.map(|status| status.as_u16()), expected, "{code}");
+        }
+    }
 
     #[test]
     fn code_of_an_error_is_one_word() {

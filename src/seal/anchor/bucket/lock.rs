@@ -43,7 +43,7 @@ pub struct Version {
 impl Bucket {
     /// Retains what is created from now on until then, or as the bucket's default has it where that is longer. Can be said once.
     pub fn retain(&self, retention: Retention, default: DefaultRetention) {
-        let _ = self.retained.set(Retained::new(retention, default));
+        let _ = self.service.retained.set(Retained::new(retention, default));
     }
 
     /// Returns how long the bucket retains what is created in it.
@@ -248,7 +248,11 @@ impl Bucket {
                 "" => Path::default(),
                 name => self.path(name),
             };
-            let answer = self.client()?.send(method, &path, query, body).await;
+            let answer = self
+                .service
+                .client(&self.url)?
+                .send(method, &path, query, body)
+                .await;
             answer.map_err(|fault| with_right(fault, right))
         };
         self.within(name, 0, asking).await
@@ -260,6 +264,7 @@ impl Bucket {
             return Ok(());
         }
         let refused = BucketFault::Refused {
+            cloud: self.url.cloud,
             host: answer.host.clone(),
             status: answer.status.as_u16(),
             code: answer.code.clone(),

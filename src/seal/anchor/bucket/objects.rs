@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
-use object_store::{Error, GetOptions, ObjectStore as _, ObjectStoreExt as _, PutPayload};
+use object_store::list::PaginatedListOptions;
+use object_store::{Error, GetOptions, ObjectStoreExt as _, PutPayload};
 
-use super::Bucket;
 use super::limits::{RETRIES, fault_of};
+use super::{Bucket, Service};
 use crate::seal::error::{AnchorError, BucketFault};
 
-impl Bucket {
+impl<S: Service> Bucket<S> {
     /// Creates an object that is not there yet, whole or not at all. Returns whether it did; if not, one has its name already.
     ///
     /// That may be its own content: when an answer is lost, it is sent again.
@@ -60,7 +60,11 @@ impl Bucket {
             return Ok(Vec::new());
         }
         let reading = async {
-            let found = self.store()?.get_range(&self.path(name), range).await;
+            let found = self
+                .service
+                .store(&self.url)?
+                .get_range(&self.path(name), range)
+                .await;
             let found = found.map_err(|error| fault_of(&error))?;
             if found.len() as u64 == bytes {
                 Ok(found.into())
@@ -81,7 +85,12 @@ impl Bucket {
                 head: true,
                 ..GetOptions::default()
             };
-            match self.store()?.get_opts(&self.path(name), options).await {
+            match self
+                .service
+                .store(&self.url)?
+                .get_opts(&self.path(name), options)
+                .await
+            {
                 Ok(found) => Ok(Some(found.meta.size)),
                 Err(Error::NotFound { .. }) => Ok(None),
                 Err(error) => Err(fault_of(&error)),
@@ -105,7 +114,11 @@ impl Bucket {
                 ..PaginatedListOptions::default()
             };
             let asking = async {
-                let page = self.store()?.list_paginated(Some(&whole), options).await;
+                let page = self
+                    .service
+                    .store(&self.url)?
+                    .list_paginated(Some(&whole), options)
+                    .await;
                 page.map_err(|error| fault_of(&error))
             };
             let page = self.within(prefix, 0, asking).await?;

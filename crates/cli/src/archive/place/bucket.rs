@@ -1,21 +1,22 @@
-//! A bucket as the place of an archive.
+//! A bucket, of S3 or Azure, as the place of an archive.
 
 use std::ops::Range;
 
-use tracing_audit::__program::seal::{self, BucketUrl};
+use tracing_audit::__program::seal::azure::Azure;
+use tracing_audit::__program::seal::{self, BucketUrl, S3, Service};
 
 use super::Created;
 use crate::error::Error;
 
-/// A bucket, reached as the `AWS_*` environment variables say.
+/// A bucket, reached as the environment variables of its service say.
 #[derive(Debug)]
-pub(crate) struct Bucket {
+pub(crate) struct Bucket<S = S3> {
     name: String,
-    pub(super) bucket: seal::Bucket,
+    pub(super) bucket: seal::Bucket<S>,
 }
 
 impl Bucket {
-    /// Takes the address of a bucket; `None`: it is none.
+    /// Takes the address of a bucket of S3; `None`: it is none.
     pub(super) fn of(text: &str) -> Result<Option<Self>, Error> {
         if !BucketUrl::is_meant(text) {
             return Ok(None);
@@ -26,7 +27,23 @@ impl Bucket {
             bucket: seal::Bucket::new(url),
         }))
     }
+}
 
+impl Bucket<Azure> {
+    /// Takes the address of a container of Azure; `None`: it is none.
+    pub(super) fn in_azure(text: &str) -> Result<Option<Self>, Error> {
+        if !BucketUrl::is_meant_in_azure(text) {
+            return Ok(None);
+        }
+        let url = BucketUrl::parse_in_azure(text).map_err(Error::BucketUrl)?;
+        Ok(Some(Self {
+            name: url.to_string(),
+            bucket: seal::Bucket::in_azure(url),
+        }))
+    }
+}
+
+impl<S: Service> Bucket<S> {
     pub(super) fn name(&self) -> String {
         self.name.clone()
     }

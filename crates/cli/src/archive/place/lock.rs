@@ -1,7 +1,8 @@
-//! What keeps an archive from being removed: the Object Lock of its bucket.
+//! What keeps an archive from being removed: the Object Lock of its bucket, or the policy of its container.
 
 use std::time::{Duration, SystemTime};
 
+use tracing_audit::__program::seal::azure::Immutability;
 use tracing_audit::__program::seal::lock::{DefaultRetention, Mode, Retention};
 
 use super::Place;
@@ -15,10 +16,19 @@ const LONGEST: Duration = Duration::from_hours(24 * 366 * 100);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
     #[error(
-        "{place} {why}, so what is archived there could be removed at once. Nothing was written. Give the bucket Object Lock and a \
-         default retention, or say --unlocked"
+        "{place} {why}, so what is archived there could be removed at once. Nothing was written. {}, or say --unlocked",
+        .lock.remedy()
     )]
-    Unlocked { place: String, why: &'static str },
+    Unlocked {
+        place: String,
+        why: &'static str,
+        lock: Lock,
+    },
+    #[error(
+        "{place} is in Azure, where single objects get no retention and no legal hold from here: set a time-based retention policy or \
+         a legal hold on the container, with Azure's own tools (docs/archive.md)"
+    )]
+    Azure { place: String },
     #[error(
         "{place} is a folder, and what is in a folder cannot be locked: name a bucket with Object Lock"
     )]
@@ -43,9 +53,19 @@ pub(crate) enum Lock {
     Folder,
     /// The bucket's default retention.
     Bucket(DefaultRetention),
+    /// The container's policy.
+    Container(Immutability),
 }
 
 impl Lock {
+    /// Returns what to do about a place without a lock.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Bucket(_) | Self::Folder => "Give the bucket Object Lock and a default retention",
+            Self::Container(_) => "Give the container a time-based retention policy and lock it",
+        }
+    }
+
     /// Returns what is wrong with it, after the name of the place; `None`: nothing of it can be removed early.
     pub(crate) fn lacks(self) -> Option<&'static str> {
         match self {
@@ -59,7 +79,16 @@ impl Lock {
             Self::Bucket(DefaultRetention::Unknown) => {
                 Some("does not say whether it has Object Lock")
             }
-            Self::Bucket(DefaultRetention::Lasts { .. }) | Self::Folder => None,
+            Self::Container(Immutability::None) => Some("has no immutability policy"),
+            Self::Container(Immutability::OfBlobs) => {
+                Some("has version-level immutability, and no policy of its own")
+            }
+            Self::Container(Immutability::Unknown) => {
+                Some("does not say whether it has an immutability policy")
+            }
+            Self::Container(Immutability::Policy)
+            | Self::Bucket(DefaultRetention::Lasts { .. })
+            | Self::Folder => None,
         }
     }
 
@@ -93,6 +122,10 @@ impl Place {
                 let default = bucket.bucket.default_retention().await;
                 Ok(Lock::Bucket(default.map_err(Error::Bucket)?))
             }
+            Self::Azure(container) => {
+                let policy = container.bucket.immutability().await;
+                Ok(Lock::Container(policy.map_err(Error::Bucket)?))
+            }
             Self::Folder(_) => Ok(Lock::Folder),
         }
     }
@@ -109,32 +142,31 @@ impl Place {
             return Ok(());
         }
         let place = self.name();
-        let lock = self.lock().await?;
-        if let Some(until) = retain_until {
+        let lock = if let Some(until) = retain_until {
             expect_ahead("--retain-until", until)?;
-            let mode = match (self, lock) {
-                (Self::Folder(_), _) | (_, Lock::Folder) => {
-                    return Err(LockError::Folder { place }.into());
-                }
-                (_, Lock::Bucket(DefaultRetention::NoLock)) => {
-                    let why = "has no Object Lock";
-                    return Err(LockError::Lockless { place, why }.into());
-                }
-                (_, Lock::Bucket(DefaultRetention::Lasts { mode, .. })) => mode,
-                (_, Lock::Bucket(DefaultRetention::NoDefault | DefaultRetention::Unknown)) => {
-                    Mode::Compliance
-                }
-            };
-            if let (Self::Bucket(bucket), Lock::Bucket(default)) = (self, lock) {
-                bucket.bucket.retain(Retention { mode, until }, default);
+            let (bucket, default) = self.lockable().await?;
+            let mode = mode_beside(default);
+            bucket.retain(Retention { mode, until }, default);
+            Lock::Bucket(default)
+        } else {
+            let lock = self.lock().await?;
+            if let Some(why) = lock.refusal() {
+                return Err(LockError::Unlocked { place, why, lock }.into());
             }
-        } else if let Some(why) = lock.refusal() {
-            return Err(LockError::Unlocked { place, why }.into());
-        }
+            lock
+        };
         if let Some(warning) = lock.warning() {
             complain(&format!("{place} {warning}."));
         }
         Ok(())
+    }
+}
+
+/// Returns the mode of a retention that is set in a bucket with this default.
+pub(crate) fn mode_beside(default: DefaultRetention) -> Mode {
+    match default {
+        DefaultRetention::Lasts { mode, .. } => mode,
+        _ => Mode::Compliance,
     }
 }
 
@@ -172,6 +204,10 @@ mod tests {
             (lasts(Mode::Compliance, 0), true, false),
             (lasts(Mode::Compliance, 1), false, false),
             (lasts(Mode::Governance, 30), false, true),
+            (Lock::Container(Immutability::None), true, false),
+            (Lock::Container(Immutability::OfBlobs), true, false),
+            (Lock::Container(Immutability::Unknown), true, false),
+            (Lock::Container(Immutability::Policy), false, false),
             (Lock::Folder, false, false),
         ] {
             assert_eq!(lock.refusal().is_some(), is_refused, "{lock:?}");
