@@ -5,7 +5,7 @@
 //! beginning of that hash. The cipher is AES-256-GCM-SIV (RFC 8452), for which the same nonce may come twice: two contents
 //! with one tell whether they are the same, and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use aes_gcm_siv::aead::{Aead as _, KeyInit as _, Payload};
@@ -33,6 +33,11 @@ use crate::verify::rows::blank;
 const MAKE: &str = "SELECT key_id, key FROM audit.subject_keys_of($1::text::date, $2, $3)";
 
 const READ: &str = "SELECT key_id, key, erasure_id FROM audit.subject_keys WHERE key_id = ANY ($1)";
+
+/// What the trail has recorded itself on a day, and no erasure empties (`chosen` of `audit.erase`). A program may say of its records that they are
+/// such; it has registered its writer.
+const OWN: &str = "SELECT e.id FROM audit.events e WHERE e.id BETWEEN $1 AND $2 AND e.service_name = 'postgres' AND e.action_type LIKE 'audit.%'
+    AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = e.writer_id)";
 
 /// Whether there are keys of this trail: it was archived encrypted before.
 const HAS_KEYS: &str = "SELECT EXISTS (SELECT FROM audit.subject_keys)";
@@ -85,6 +90,11 @@ type Key = (Uuid, [u8; 32]);
 pub(super) struct Encryption {
     /// By tenant and user.
     keys: HashMap<Vec<u8>, Key>,
+    /// The events that no erasure empties: whoever is erased has not done nothing. They have the key of rows without a tenant and a
+    /// user, which no erasure destroys.
+    own: HashSet<Uuid>,
+    /// Whether events are encrypted.
+    is_of_events: bool,
     subject: Vec<u8>,
     compressor: Compressor<'static>,
 }
@@ -107,6 +117,8 @@ impl Encryption {
         let failed = |source| database.change_error("make keys for archived content", source);
         let mut encryption = Self {
             keys: HashMap::new(),
+            own: HashSet::new(),
+            is_of_events: false,
             subject: Vec::new(),
             compressor: Compressor::new(LEVEL)?,
         };
@@ -117,12 +129,25 @@ impl Encryption {
                 of.table.name()
             );
             let (mut transaction, _) = begin(connection, None).await.map_err(failed)?;
-            let subjects: Vec<(Option<Uuid>, Option<String>)> =
+            let mut subjects: Vec<(Option<Uuid>, Option<String>)> =
                 sqlx::query_as(AssertSqlSafe(subjects))
                     .persistent(false)
                     .fetch_all(&mut *transaction)
                     .await
                     .map_err(failed)?;
+            if of.table == Table::Events {
+                let own: Vec<Uuid> = sqlx::query_scalar(OWN)
+                    .bind(from)
+                    .bind(to)
+                    .persistent(false)
+                    .fetch_all(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+                if !own.is_empty() && !subjects.contains(&(None, None)) {
+                    subjects.push((None, None));
+                }
+                encryption.own.extend(own);
+            }
             transaction.rollback().await.map_err(failed)?;
             let month = format!("{}-01", &date_text(of.day)[..7]);
             for subjects in subjects.chunks(AT_ONCE) {
@@ -174,6 +199,11 @@ impl Encryption {
         Ok(())
     }
 
+    /// Says of which table the next rows are.
+    pub(super) fn turn_to(&mut self, table: Table) {
+        self.is_of_events = table == Table::Events;
+    }
+
     /// Encrypts the content of a row. `is_left` says that it is what an erasure has left, of which `hash` is not the hash.
     pub(super) fn encrypt(
         &mut self,
@@ -184,7 +214,11 @@ impl Encryption {
         is_left: bool,
     ) -> io::Result<Encrypted> {
         self.subject.clear();
-        push_subject(&mut self.subject, tenant, user);
+        if self.is_of_events && self.own.contains(&id) {
+            push_subject(&mut self.subject, None, None);
+        } else {
+            push_subject(&mut self.subject, tenant, user);
+        }
         let (key_id, key) = self.keys.get(&self.subject).ok_or_else(|| {
             io::Error::other(
                 "a row is of a user of whom there was no row a moment before; run it again",

@@ -29,8 +29,16 @@ const REMOVED: &str = "
     SELECT r.writer_id, r.batch, r.partition FROM unnest($2::uuid[], $3::bigint[]) AS u (writer_id, batch)
     JOIN audit.removals r ON r.writer_id = u.writer_id AND r.batch = u.batch WHERE r.parent = $1";
 
+/// How many of these records were not erased whole.
+const NOT_ERASED: &str = "
+    SELECT count(*) FROM unnest($2::uuid[], $3::uuid[], $4::bigint[]) AS u (id, writer_id, seq)
+    WHERE NOT EXISTS (SELECT FROM audit.erasures e WHERE e.table_name = $1 AND e.id = u.id AND e.writer_id = u.writer_id AND e.seq = u.seq AND e.fields = '{}')";
+
 /// How many files are read at once.
 const JOBS: usize = 2;
+
+/// Of how many rows is asked at once whether they were erased.
+const AT_ONCE: usize = 10_000;
 
 /// Of how many batches there is one hash.
 const PART: usize = 1_000_000;
@@ -117,9 +125,11 @@ impl Removal<'_> {
         let reader = SetReader::new(place, keys, JOBS)
             .opening(self.database, self.database.connect_to_trail().await?);
         let (mut batches, mut rows, mut manifests) = (Batches::default(), 0, Vec::new());
+        let mut unread = 0;
         for day in from..to {
             let of = DayOf { table, day };
             let mut of_day: Vec<OfBatch> = Vec::new();
+            let mut destroyed: Vec<Destroyed> = Vec::new();
             for (name, _) in place.list(&of.folder()).await? {
                 let Some(object) =
                     Object::parse(&name).filter(|object| object.part == Part::Manifest)
@@ -136,14 +146,25 @@ impl Removal<'_> {
                         return Ok(Err(format!("{name} has a row of no batch")));
                     };
                     of_day.push(((row.writer, batch), (row.seq, row.id), row.leaf));
+                    if row.is_destroyed {
+                        destroyed.push(((row.writer, batch), (row.seq, row.id)));
+                    }
                 }
             }
             of_day.sort_unstable();
             let removed = removed(connection, partition, day, &of_day).await;
             let removed = removed.map_err(|source| self.database.read_error(source))?;
             of_day.retain(|(batch, ..)| !removed.contains(batch));
+            destroyed.retain(|(batch, _)| !removed.contains(batch));
+            let not_erased = not_erased(connection, partition, &destroyed).await;
+            unread += not_erased.map_err(|source| self.database.read_error(source))?;
             rows += of_day.len() as u64;
             batches.add(&of_day);
+        }
+        if unread > 0 {
+            return Ok(Err(format!(
+                "the content of {unread} of its rows is in the database alone: an erasure has destroyed the keys of the archive, and left the rows as they are"
+            )));
         }
         let expected = u64::try_from(partition.rows).unwrap_or_default();
         if rows < expected {
@@ -216,6 +237,32 @@ async fn removed(
         .collect())
 }
 
+/// Counts the rows that have their content in the database, of those whose key was destroyed.
+async fn not_erased(
+    connection: &mut PgConnection,
+    partition: &Partition,
+    destroyed: &[Destroyed],
+) -> Result<i64, sqlx::Error> {
+    let mut count = 0;
+    for some in destroyed.chunks(AT_ONCE) {
+        let ids: Vec<Uuid> = some.iter().map(|(_, (_, id))| *id).collect();
+        let writers: Vec<Uuid> = some.iter().map(|((writer, _), _)| *writer).collect();
+        let seqs: Vec<i64> = some.iter().map(|(_, (seq, _))| *seq).collect();
+        let (mut transaction, _) = begin(connection, None).await?;
+        let counted: i64 = sqlx::query_scalar(NOT_ERASED)
+            .bind(&partition.parent)
+            .bind(ids)
+            .bind(writers)
+            .bind(seqs)
+            .persistent(false)
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.rollback().await?;
+        count += counted;
+    }
+    Ok(count)
+}
+
 /// Returns the days of a partition, by its name: those of a month, one, or those from one to another.
 fn days_of(parent: &str, name: &str) -> Option<Range<u32>> {
     let span = name.strip_prefix(parent)?.strip_prefix('_')?;
@@ -235,6 +282,9 @@ fn days_of(parent: &str, name: &str) -> Option<Range<u32>> {
 
 /// A row: its batch, by writer and first seq; its place in the batch's tree, among those of its day; and its hash.
 type OfBatch = ((Uuid, i64), (i64, Uuid), Hash);
+
+/// A row whose key was destroyed: its batch, and its seq and id.
+type Destroyed = ((Uuid, i64), (i64, Uuid));
 
 /// The rows of a partition by their batches, each hashed in the order of its tree.
 #[derive(Default)]

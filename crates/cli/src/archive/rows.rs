@@ -29,6 +29,8 @@ pub(crate) struct ReadRow {
     pub(crate) seq: i64,
     /// Its hash in the tree of its batch.
     pub(crate) leaf: Hash,
+    /// Whether the key of its content is known to be destroyed.
+    pub(crate) is_destroyed: bool,
 }
 
 /// Where the columns of a table are in a file.
@@ -429,9 +431,11 @@ pub(crate) fn read(
         let mut next = || images.next().and_then(Result::ok).flatten();
         let (id, writer, seq, tenant) = (next(), next(), next(), next());
         let id = images::uuid(id).ok_or(RowsError::Value("id"))?;
+        let mut is_destroyed = false;
         if let (Some(encrypted), Some(keys)) = (&stored.encrypted, keys) {
             match keys.decrypt(encrypted, id, &hash) {
-                Ok(_) | Err(Closed::Destroyed) => {}
+                Ok(_) => {}
+                Err(Closed::Destroyed) => is_destroyed = true,
                 Err(why) => return Err(RowsError::Closed(why)),
             }
         }
@@ -441,6 +445,7 @@ pub(crate) fn read(
             writer: images::uuid(writer).ok_or(RowsError::Value("writer_id"))?,
             seq: images::int8(seq).ok_or(RowsError::Value("seq"))?,
             leaf: leaf_of(&prefix, core, &hash),
+            is_destroyed,
         });
     }
     Ok(rows)

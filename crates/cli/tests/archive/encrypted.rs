@@ -345,3 +345,112 @@ fn no_key_is_made_while_somebody_is_erased() {
     assert_eq!(left.trim(), "t|t");
     auditor.run(&keys("bob")).unwrap();
 }
+
+/// Adds an event that the trail has recorded itself: that a login has read the records of a tenant.
+const READING: &str = "DO $$ DECLARE
+    at constant timestamptz := '2026-03-14 13:00+00';
+    writer constant uuid := gen_random_uuid();
+    event constant uuid := fill_id(at);
+BEGIN
+    INSERT INTO audit.events (id, writer_id, seq, tenant_id, status, created_at, action_type, target_type, salt, user_id, input_summary, service_name)
+        VALUES (event, writer, 1, audit.tenant_uuid('tenant 1'), 'succeeded', at, 'audit.read', 'trail', 'salt', 'Infinity', 'curious', 'postgres');
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version, service_name, committed_at)
+        VALUES (writer, 1, 1, '{\"events\": 1}', 0, event, event, 'test', 'postgres', now());
+END $$";
+
+#[test]
+fn what_the_trail_has_recorded_itself_outlasts_the_erasure_of_whoever_did_it() {
+    let setting = Setting::with_keeper();
+    setting
+        .postgres
+        .psql("GRANT CREATE ON DATABASE audit TO keeper");
+    setting.fill(&format!("{DAY} 12:00"), 100);
+    setting.postgres.psql(READING);
+    setting.seal();
+    setting.archive_encrypted();
+    // Of the login's name there are a user's records, which are erased.
+    for of in [["--user", "Infinity"], ["--tenant", "tenant 1"]] {
+        let erased = setting.erase_by_program(of);
+        assert_eq!(erased.status.code(), Some(0), "{}", stderr(&erased));
+    }
+    setting.seal();
+    let removed = setting
+        .removal(&["--yes", "--content", "encrypted"])
+        .output()
+        .unwrap();
+    assert_eq!(removed.status.code(), Some(0), "{}", stderr(&removed));
+    assert_eq!(setting.count("events", DAY), 0);
+    let restored = program(&setting.login("keeper"))
+        .args(["archive", "restore", "--month", "2026-03", "--key"])
+        .arg(&setting.vkey)
+        .arg(setting.folder())
+        .output()
+        .unwrap();
+    assert_eq!(restored.status.code(), Some(0), "{}", stderr(&restored));
+    let left = "SELECT user_id, input_summary, convert_from(salt, 'UTF8') FROM audit_restored.events_2026_03 WHERE service_name = 'postgres'";
+    assert_eq!(setting.postgres.psql(left).trim(), "Infinity|curious|salt");
+    let users = "SELECT count(*) FROM audit_restored.activities_2026_03 WHERE user_id = 'Infinity' OR tenant_id = audit.tenant_uuid('tenant 1') AND user_id IS NOT NULL";
+    assert_eq!(setting.postgres.psql(users).trim(), "0");
+}
+
+#[test]
+fn what_the_database_alone_has_is_not_removed() {
+    let setting = Setting::with_keeper();
+    setting.fill(&format!("{DAY} 12:00"), 100);
+    setting.seal();
+    setting.archive_encrypted();
+    // Keys go, and the rows stay as they are.
+    setting.postgres.psql(&format!(
+        "{TRIGGERS_OFF}; UPDATE audit.subject_keys SET key = NULL, subject = NULL, erasure_id = gen_random_uuid() WHERE tenant_id = audit.tenant_uuid('tenant 1')"
+    ));
+    let left = |code| {
+        let refused = setting
+            .removal(&["--yes", "--content", "encrypted"])
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(code), "{}", stderr(&refused));
+        let told = told(&refused).into_iter();
+        let left = told.filter(|it| it.get("partition").is_some() && it["removed"] == false);
+        left.map(|it| it["obstacles"].to_string())
+            .collect::<Vec<String>>()
+    };
+    let obstacles = left(1);
+    assert_eq!(obstacles.len(), 4);
+    assert!(
+        obstacles
+            .iter()
+            .all(|obstacle| obstacle.contains("is in the database alone")),
+        "{obstacles:?}"
+    );
+    // Once the rows are erased as well, nothing is lost with them.
+    setting
+        .postgres
+        .psql("SELECT audit.erase('a', 'b', of_tenant => audit.tenant_uuid('tenant 1'))");
+    setting.seal();
+    assert_eq!(left(0), Vec::<String>::new());
+}
+
+#[test]
+fn keys_of_many_tenants_are_found_each_by_the_index() {
+    const TENANTS: u32 = 1500;
+    let setting = Setting::start();
+    let keys = format!(
+        "SELECT count(*) FROM audit.subject_keys_of('2026-03-01', (SELECT array_agg(audit.tenant_uuid('tenant ' || n)) FROM generate_series(1, {TENANTS}) n), array_fill(NULL::text, ARRAY[{TENANTS}]))"
+    );
+    let mut auditor = setting.postgres.session("auditor");
+    assert_eq!(auditor.run(&keys).unwrap().trim(), TENANTS.to_string());
+    let counts = "SELECT pg_stat_get_xact_numscans(c), pg_stat_get_xact_tuples_returned(c) FROM CAST('audit.subject_keys_subject_idx' AS regclass) AS c";
+    let reads = |counts: &str| {
+        let (scans, rows) = counts.trim().split_once('|').unwrap();
+        let numbers: (u32, u32) = (scans.parse().unwrap(), rows.parse().unwrap());
+        numbers
+    };
+    // Postgres may count what was before with it.
+    auditor.run("BEGIN").unwrap();
+    let before = reads(&auditor.run(counts).unwrap());
+    auditor.run(&keys).unwrap();
+    let after = reads(&auditor.run(counts).unwrap());
+    // Each twice: whether all are there, and which they are.
+    assert_eq!(after.0 - before.0, 2 * TENANTS);
+    assert!(after.1 - before.1 <= 2 * TENANTS, "{before:?} {after:?}");
+}
