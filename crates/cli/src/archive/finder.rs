@@ -39,13 +39,21 @@ pub(crate) struct Archived {
     pub(crate) manifest: Object,
 }
 
+/// What was found, and where it was looked for.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) records: Vec<Archived>,
+    /// The manifests of all sets that may have some, as they say themselves.
+    pub(super) sets: Vec<Object>,
+}
+
 /// Looks into the sets of these days, counted from 1970-01-01.
-pub(crate) async fn find(
+pub(super) async fn find(
     place: &Arc<Place>,
     keys: &[Vkey],
     wanted: &Wanted,
     days: RangeInclusive<u32>,
-) -> Result<Vec<Archived>, Error> {
+) -> Result<Found, Error> {
     let days = match wanted {
         Wanted::Record(id) => {
             let day = day_of(id.as_u128());
@@ -58,8 +66,9 @@ pub(crate) async fn find(
     let mut sets = manifests
         .map(|manifest| signed(place, keys, manifest))
         .buffered(AT_ONCE);
-    let mut files = Vec::new();
+    let (mut found, mut files) = (Found::default(), Vec::new());
     while let Some((object, signed)) = sets.try_next().await? {
+        let before = files.len();
         for file in signed.iter().flat_map(|signed| &signed.files) {
             let may_have = match wanted {
                 Wanted::Record(id) => (file.ids.0..=file.ids.1).contains(id),
@@ -69,8 +78,10 @@ pub(crate) async fn find(
                 files.push((object, file.part(), file.content.bytes, file.rows));
             }
         }
+        if files.len() > before {
+            found.sets.push(object);
+        }
     }
-    let mut found = Vec::new();
     let mut looked = stream::iter(files)
         .map(|(manifest, part, length, rows)| {
             let name = manifest.of.name(manifest.set, part);
@@ -88,11 +99,13 @@ pub(crate) async fn find(
         .buffered(AT_ONCE);
     while let Some((manifest, picked)) = looked.try_next().await? {
         let table = manifest.of.table;
-        found.extend(picked.into_iter().map(|picked| Archived {
-            table,
-            picked,
-            manifest,
-        }));
+        found
+            .records
+            .extend(picked.into_iter().map(|picked| Archived {
+                table,
+                picked,
+                manifest,
+            }));
     }
     Ok(found)
 }

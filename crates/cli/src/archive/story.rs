@@ -16,7 +16,7 @@ use tracing_audit::__program::tenant_uuid;
 use super::beside;
 use super::content::Keys;
 use super::failure::ArchiveError;
-use super::finder::{self, Archived};
+use super::finder::{self, Archived, Found};
 use super::look::Wanted;
 use super::matching::Matcher;
 use super::names::day_of_date;
@@ -104,15 +104,21 @@ impl InArchive {
         let place = Arc::new(Place::of(place)?);
         place.expect()?;
         let id: Option<Uuid> = request.parse().ok();
-        let mut wanted = Wanted::Request(request.to_owned());
-        let mut found = finder::find(&place, &keys, &wanted, self.days(id)?).await?;
+        let of_request = Wanted::Request(request.to_owned());
+        let find = async |wanted: &Wanted, days| {
+            let found = finder::find(&place, &keys, wanted, days).await?;
+            if self.place.verify {
+                prove(&place, &keys, wanted, found).await
+            } else {
+                Ok(found.records)
+            }
+        };
+        let mut found = find(&of_request, self.days(id)?).await?;
         let is_request = !found.is_empty();
         if let (Some(id), false) = (id, is_request) {
-            wanted = Wanted::Record(id);
-            found = finder::find(&place, &keys, &wanted, self.days(None)?).await?;
+            found = find(&Wanted::Record(id), self.days(None)?).await?;
         }
         let said = if self.place.verify {
-            found = prove(&place, &keys, &wanted, found).await?;
             "proven by the log's signed checkpoint"
         } else {
             "whose manifest is signed; --verify proves it"
@@ -269,24 +275,24 @@ impl OpenArchive {
     }
 }
 
-/// Verifies the sets that have these records. Returns the records as they are in what was verified: what was read before may
-/// have been something else.
+/// Verifies all sets that may have records that are wanted, also those in which none was found: whoever changes a footer hides them. Returns
+/// the records as they are in what was verified: what was read before may have been something else.
 async fn prove(
     place: &Place,
     keys: &[Vkey],
     wanted: &Wanted,
-    records: Vec<Archived>,
+    found: Found,
 ) -> Result<Vec<Archived>, Error> {
-    let mut sets: BTreeMap<String, Vec<Archived>> = BTreeMap::new();
-    for found in records {
-        sets.entry(found.manifest.name()).or_default().push(found);
+    let mut of_set: BTreeMap<String, Vec<Archived>> = BTreeMap::new();
+    for found in found.records {
+        let name = found.manifest.name();
+        of_set.entry(name).or_default().push(found);
     }
     let reader = SetReader::new(place, keys, JOBS);
     let mut proven = Vec::new();
-    for (name, records) in sets {
-        let Some(manifest) = records.first().map(|found| found.manifest) else {
-            continue;
-        };
+    for manifest in found.sets {
+        let name = manifest.name();
+        let records = of_set.remove(&name).unwrap_or_default();
         let set = reader.read_set(manifest, Keep::Records(wanted)).await?;
         if let Some(finding) = set.findings.first() {
             let finding = finding.to_string();

@@ -111,6 +111,42 @@ fn story_is_proven_from_files_and_key_or_not_shown() {
     assert_eq!(output.stdout, b"[]\n");
 }
 
+#[test]
+fn story_of_which_a_footer_hides_a_part_is_not_proven() {
+    let setting = Setting::with_keeper();
+    setting.fill(&format!("{DAY} 12:00"), 100);
+    setting.seal();
+    setting.archive();
+    let day = ["--since", DAY, "--until", DAY];
+    let shown = || {
+        setting
+            .show(&mut without_database(), "request 2", &day)
+            .0
+            .len()
+    };
+    let all = shown();
+    // Its least and greatest request are others than it has.
+    let folder = setting.folder().join(day_folder("query_runs", DAY));
+    let file = folder.join("0001-00000.parquet");
+    let mut bytes = fs::read(&file).unwrap();
+    let end = bytes.len() - 8;
+    let footer = u32::from_le_bytes(bytes[end..][..4].try_into().unwrap()) as usize;
+    let footer = &mut bytes[end - footer..end];
+    for at in 0..footer.len() - 8 {
+        if footer[at..].starts_with(b"request ") {
+            footer[at..at + 8].copy_from_slice(b"zzzzzzz ");
+        }
+    }
+    fs::write(&file, &bytes).unwrap();
+    let fewer = shown();
+    assert!(0 < fewer && fewer < all, "{fewer} of {all}");
+    let refused = proven(&setting, &day);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(refused.stdout.is_empty());
+    let said = stderr(&refused);
+    assert!(said.contains("kind=query_runs"), "{said}");
+}
+
 /// Returns a file of Parquet with bytes between its pages and its footer, so that it is so long.
 fn padded(file: &[u8], length: usize) -> Vec<u8> {
     let footer = u32::from_le_bytes(file[file.len() - 8..][..4].try_into().unwrap());
