@@ -1,7 +1,10 @@
 //! What verification says of an archive that somebody changed.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
 
 use super::*;
 
@@ -194,4 +197,35 @@ fn manifest_that_another_key_has_signed_is_refused() {
         .output()
         .unwrap();
     assert_eq!(other.status.code(), Some(1));
+}
+
+#[test]
+fn month_on_another_disk_is_read_by_its_link_and_what_has_an_odd_name_is_named() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 40);
+    setting.seal();
+    setting.archive();
+    let rows = setting.verify(&[]).assert_clean();
+    let month = setting.folder().join("kind=events/month=2026-03");
+    let disk = setting.scratch.0.join("disk");
+    fs::rename(&month, &disk).unwrap();
+    symlink(&disk, &month).unwrap();
+    // One that leads back to where it is.
+    symlink(setting.folder(), setting.folder().join("again")).unwrap();
+    let found = setting.verify(&[]).found();
+    assert!(
+        !found.is_empty() && found.iter().all(|(_, object)| object.starts_with("again/")),
+        "{found:?}"
+    );
+    fs::remove_file(setting.folder().join("again")).unwrap();
+    assert_eq!(setting.verify(&[]).assert_clean(), rows);
+    assert_eq!(setting.archive(), Vec::<Value>::new());
+    fs::write(disk.join(OsStr::from_bytes(b"\xff.parquet")), b"").unwrap();
+    symlink("nothing", disk.join("link")).unwrap();
+    let found = setting.verify(&[]).found();
+    let unknown = |name: &str| {
+        let object = format!("kind=events/month=2026-03/{name}");
+        (String::from("object_unknown"), object)
+    };
+    assert_eq!(found, [unknown("link"), unknown("\u{fffd}.parquet")]);
 }

@@ -16,6 +16,9 @@ use crate::error::Error;
 /// What the names of files begin with that are being written.
 const TEMPORARY: &str = ".new-";
 
+/// How many folders an object is in at most: its kind, month, day and tenant.
+const MOST_FOLDERS: usize = 4;
+
 /// A folder. It need not be there before something is created.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -108,10 +111,12 @@ impl Folder {
         read().map_err(reading(&path))
     }
 
+    /// Follows links: a month may have been moved to another disk. One that leads back ends where no object is.
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
         let mut found = Vec::new();
-        let mut folders = vec![self.root.join(prefix)];
-        while let Some(folder) = folders.pop() {
+        let above = prefix.split_terminator('/').count();
+        let mut folders = vec![(self.root.join(prefix), above)];
+        while let Some((folder, above)) = folders.pop() {
             let entries = match fs::read_dir(&folder) {
                 Ok(entries) => entries,
                 // Of the folder itself that is to say that it is away; below it, nothing was archived.
@@ -123,9 +128,16 @@ impl Folder {
             for entry in entries {
                 let entry = entry.map_err(reading(&folder))?;
                 let path = entry.path();
-                let data = entry.metadata().map_err(reading(&path))?;
+                let data = match fs::metadata(&path) {
+                    // A link to nothing.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => entry.metadata(),
+                    data => data,
+                };
+                let data = data.map_err(reading(&path))?;
                 if data.is_dir() {
-                    folders.push(path);
+                    if above < MOST_FOLDERS {
+                        folders.push((path, above + 1));
+                    }
                 } else if let Some(name) = self.name_of(&path) {
                     found.push((name, data.len()));
                 }
@@ -135,14 +147,11 @@ impl Folder {
         Ok(found)
     }
 
-    /// Returns the name of a file below the folder, unless it is none of an archive.
+    /// Returns the name of a file below the folder, unless it is being written. One that is not UTF-8 is none of an archive, and is named.
     fn name_of(&self, path: &Path) -> Option<String> {
-        let is_temporary = path
-            .file_name()?
-            .to_str()
-            .is_none_or(|name| name.starts_with(TEMPORARY));
-        let below = path.strip_prefix(&self.root).ok()?.to_str()?;
-        (!is_temporary).then(|| below.to_owned())
+        let file = path.file_name()?.to_string_lossy();
+        let below = path.strip_prefix(&self.root).ok()?.to_string_lossy();
+        (!file.starts_with(TEMPORARY)).then(|| below.into_owned())
     }
 }
 
