@@ -164,7 +164,7 @@ pub(crate) struct CopyArguments {
     purpose: String,
     /// Prints an array of the sets, and of the days that are left.
     ///
-    /// A set is {kind, day, set, rows, files, bytes, manifest}; a day that is left {kind, day, left, findings}; a partition {partition, kind, from,
+    /// A set is {kind, day, set, rows, files, bytes, manifest}; a day that is left {kind, day, left, set, findings}; a partition {partition, kind, from,
     /// to, rows, bytes, obstacles, removed, event}.
     #[arg(long)]
     json: bool,
@@ -221,9 +221,7 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
     };
     let tables: Vec<Table> = Table::ALL.into_iter().filter(is_wanted).collect();
     let sets = Sets::list(&place, &tables).await?;
-    if sets.is_empty() {
-        noting::expect_some(database, &mut connection, &place, &tables).await?;
-    }
+    let gone = noting::gone(database, &mut connection, &place, &tables, &sets).await?;
     let mut run = Run {
         writer: Writer {
             database,
@@ -240,6 +238,9 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         has_findings: false,
         is_silent: true,
     };
+    for (of, set) in &gone {
+        run.tell_gone(*of, *set);
+    }
     for day in days.finished(since) {
         if days.has_unsealed(day) {
             run.tell_unsealed(day);
@@ -249,6 +250,10 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         let mut within: Option<(u64, u64)> = None;
         for table in &tables {
             let of = DayOf { table: *table, day };
+            // It would be written anew, with another manifest than the one that the trail knows.
+            if gone.range((of, 0)..=(of, u32::MAX)).next().is_some() {
+                continue;
+            }
             // A table without rows of the day has no set, and nothing to look for.
             let Some(entries) = days.entries(of) else {
                 continue;
@@ -512,6 +517,21 @@ impl Run<'_> {
                 count(manifest.rows),
                 count(bytes),
                 manifest.set
+            ));
+        }
+    }
+
+    fn tell_gone(&mut self, of: DayOf, set: u32) {
+        self.has_findings = true;
+        self.is_silent = false;
+        if self.arguments.json {
+            let (kind, day) = (of.table.name(), date_text(of.day));
+            let left =
+                json!({ "kind": kind, "day": day, "left": "gone", "set": set, "findings": [] });
+            self.told.push(left);
+        } else {
+            complain(&format!(
+                "{of} is left: set {set} was archived here, and its manifest is not here any more. Bring it back, or copy to another place"
             ));
         }
     }

@@ -24,7 +24,7 @@ const TENANT: &str = "tenant=";
 const NO_TENANT: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// A day of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DayOf {
     pub(crate) table: Table,
     /// Counted from 1970-01-01.

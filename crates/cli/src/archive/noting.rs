@@ -1,6 +1,6 @@
 //! Records in the trail which manifests a place has: each once, with its hash, as an event that the ledger seals.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
@@ -8,9 +8,9 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::key::Vkey;
 
 use super::failure::ArchiveError;
-use super::names::{Object, Part, date_text};
+use super::names::{DayOf, Object, Part, date_text, day_of_date};
 use super::place::Place;
-use super::plan::read_manifest;
+use super::plan::{Sets, read_manifest};
 use crate::database::{Database, begin, begin_change};
 use crate::error::Error;
 
@@ -40,23 +40,31 @@ async fn known(
     Ok(known)
 }
 
-/// Fails if a place that has nothing of these tables once had manifests of them: a disk that is not mounted would get an archive of
-/// its own, which is out of sight once it is.
-pub(super) async fn expect_some(
+/// Returns the sets of these tables that the trail knows of and the place has no manifest of any more.
+///
+/// Fails if it has nothing at all of what the trail knows: a disk that is not mounted would get an archive of its own, which is out of sight once
+/// it is.
+pub(super) async fn gone(
     database: &Database,
     connection: &mut PgConnection,
     place: &Place,
     tables: &[Table],
-) -> Result<(), Error> {
+    sets: &Sets,
+) -> Result<BTreeSet<(DayOf, u32)>, Error> {
     let known = known(database, connection, place).await?.into_iter();
-    let is_meant = |(kind, ..): &Recorded| tables.iter().any(|table| table.name() == kind);
-    match known.filter(is_meant).count() {
-        0 => Ok(()),
-        known => {
-            let place = place.name();
-            Err(ArchiveError::Emptied { place, known }.into())
-        }
+    let known: Vec<(DayOf, u32)> = known
+        .filter_map(|(kind, day, number)| {
+            let table = tables.iter().find(|table| table.name() == kind)?;
+            let (table, day) = (*table, day_of_date(&day)?);
+            Some((DayOf { table, day }, u32::try_from(number).ok()?))
+        })
+        .collect();
+    if sets.is_empty() && !known.is_empty() {
+        let (place, known) = (place.name(), known.len());
+        return Err(ArchiveError::Emptied { place, known }.into());
     }
+    let is_gone = |(of, set): &(DayOf, u32)| !sets.has_manifest(*of, *set);
+    Ok(known.into_iter().filter(is_gone).collect())
 }
 
 /// Records the manifests of these tables that are not recorded yet, also those of a run that was interrupted.

@@ -198,6 +198,13 @@ impl Sets {
         self.of.is_empty()
     }
 
+    /// Whether the place has the manifest of a set.
+    pub(super) fn has_manifest(&self, of: DayOf, set: u32) -> bool {
+        let sets = self.of.get(&(of.table.name(), of.day));
+        let objects = sets.and_then(|sets| sets.get(&set));
+        objects.is_some_and(|objects| objects.has_manifest)
+    }
+
     fn add(&mut self, object: Object) {
         let of = (object.of.table.name(), object.of.day);
         let objects = self

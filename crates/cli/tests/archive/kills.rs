@@ -21,6 +21,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// Removes all but one day of a table: a place that has nothing any more is not written to.
 fn begin_anew(setting: &Setting) {
+    setting.forget_archives();
     let kept = day_folder("events", "2026-03-01");
     for name in files(&setting.folder()) {
         if !name.starts_with(&kept) {
@@ -75,6 +76,7 @@ fn object_of_another_run_is_never_overwritten() {
     setting.archive();
     let folder = setting.folder().join(day_folder("events", DAY));
     let file = folder.join("0001-00000.parquet");
+    setting.forget_archives();
     fs::remove_file(folder.join("_0001.manifest")).unwrap();
     let mut bytes = fs::read(&file).unwrap();
     bytes[100] ^= 1;

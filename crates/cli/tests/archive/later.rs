@@ -161,3 +161,37 @@ fn what_is_removed_is_named_to_people() {
     );
     assert!(said(&["--yes"]).starts_with("No partition is of records older"));
 }
+
+#[test]
+fn set_that_was_archived_and_is_gone_is_named_and_not_written_anew() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 50);
+    setting.fill(&format!("{NEXT_DAY} 12:00"), 50);
+    setting.seal();
+    setting.archive();
+    let day = setting.folder().join(day_folder("events", DAY));
+    let away = setting.scratch.0.join("away");
+    fs::rename(&day, &away).unwrap();
+    // What comes later is archived on other days, and of other tables.
+    setting.fill(&format!("{DAY} 13:00"), 40);
+    setting.seal();
+    let output = setting.command(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = told(&output);
+    let gone: Vec<_> = told.iter().filter(|one| one["left"] == "gone").collect();
+    assert_eq!(gone.len(), 1, "{told:?}");
+    let [kind, of_day] = ["kind", "day"].map(|name| gone[0][name].as_str().unwrap());
+    assert_eq!((kind, of_day), ("events", DAY));
+    assert_eq!(gone[0]["set"], 1);
+    assert!(!day.exists());
+    let late = told.iter().filter(|one| one["set"] == 2);
+    assert_eq!(late.count(), 3, "{told:?}");
+    fs::rename(&away, &day).unwrap();
+    let late = setting.archive();
+    assert_eq!(late.len(), 1);
+    assert_eq!(
+        (&late[0]["kind"], &late[0]["set"]),
+        (&"events".into(), &2.into())
+    );
+    setting.verify(&[]).assert_clean();
+}

@@ -25,7 +25,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use testkit::Postgres;
-use testkit::trail::Folder;
+use testkit::trail::{Folder, TRIGGERS_OFF};
 
 const ORIGIN: &str = "example.com/trail";
 
@@ -120,6 +120,12 @@ impl Setting {
         let output = self.command(&[]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         told(&output)
+    }
+
+    /// Has the trail know of no archive, as if what was written since had been interrupted.
+    fn forget_archives(&self) {
+        self.postgres.psql(TRIGGERS_OFF);
+        self.postgres.psql("DELETE FROM audit.archives");
     }
 
     fn verify(&self, more: &[&str]) -> Verification {

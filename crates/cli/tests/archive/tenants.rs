@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use testkit::trail::TRIGGERS_OFF;
-
 use super::*;
 
 const BY_TENANT: [&str; 1] = ["--by-tenant"];
@@ -115,6 +113,7 @@ fn set_goes_on_as_it_was_begun() {
             fs::remove_file(day.join(last.unwrap())).unwrap();
         }
         fs::remove_file(day.join("_0001.manifest")).unwrap();
+        setting.forget_archives();
         setting.archive_by(on);
         assert_eq!(files(&setting.folder()), whole);
         assert_eq!(setting.verify(&[]).assert_clean(), rows);

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use testkit::trail::TRIGGERS_OFF;
-
 use super::*;
 
 const TABLES: [&str; 4] = ["query_runs", "prompt_runs", "events", "activities"];
