@@ -238,7 +238,7 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         has_findings: false,
         is_silent: true,
     };
-    for (of, set) in &gone {
+    for (of, set) in gone.iter().filter(|(of, _)| of.day >= since) {
         run.tell_gone(*of, *set);
     }
     for day in days.finished(since) {

@@ -186,6 +186,9 @@ fn set_that_was_archived_and_is_gone_is_named_and_not_written_anew() {
     assert!(!day.exists());
     let late = told.iter().filter(|one| one["set"] == 2);
     assert_eq!(late.count(), 3, "{told:?}");
+    // What its place no longer keeps is no finding where the days after it are meant.
+    let output = setting.command(&["--since", NEXT_DAY]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     fs::rename(&away, &day).unwrap();
     let late = setting.archive();
     assert_eq!(late.len(), 1);
