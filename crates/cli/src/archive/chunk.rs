@@ -31,6 +31,10 @@ const MOST_ROWS: u64 = 1 << 20;
 /// How many batches a chunk has at most.
 const MOST_BATCHES: u64 = 1 << 16;
 
+/// Within how many days of a day a batch of it is *near*: its rows are read with those of the day. A batch that reaches further, of a program that was
+/// cut off for weeks, or began before its clock was set, is looked into on the days alone of which it has rows, and read by itself.
+const NEAR_DAYS: u32 = 2;
+
 /// How many rows that are of no batch of a chunk are looked into.
 const MOST_STRANGERS: usize = 10_000;
 
@@ -45,6 +49,8 @@ struct Sealed {
 
 /// Batches of a range of the log, and their rows.
 pub(super) struct Chunk {
+    /// The least and the greatest id of batches that are near.
+    near: (Uuid, Uuid),
     pub(super) entries: Range<u64>,
     batches: Vec<Sealed>,
     /// Those of each writer by their first seq.
@@ -70,16 +76,31 @@ impl Chunk {
         is_cut: bool,
     ) -> Result<Self, sqlx::Error> {
         let (from, to) = ids_of(day);
+        let near = (
+            ids_of(day.saturating_sub(NEAR_DAYS)).0,
+            ids_of(day.saturating_add(NEAR_DAYS)).1,
+        );
+        let has_rows = Table::ALL.map(|table| {
+            format!(
+                "EXISTS (SELECT FROM audit.{} r WHERE r.id BETWEEN '{from}' AND '{to}' AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)",
+                table.name()
+            )
+        });
         let mut query = format!(
-            "{ENTRY} WHERE l.index >= {} AND l.index < {} AND b.first_id <= '{to}' AND b.last_id >= '{from}' ORDER BY l.index",
+            "{ENTRY} WHERE l.index >= {} AND l.index < {} AND b.first_id <= '{to}' AND b.last_id >= '{from}'
+                AND (b.first_id >= '{}' AND b.last_id <= '{}' OR {}) ORDER BY l.index",
             entries.start.max(within.0),
-            entries.end.min(within.1)
+            entries.end.min(within.1),
+            near.0,
+            near.1,
+            has_rows.join(" OR ")
         );
         if is_cut {
             // Writing to a String does not fail.
             let _ = write!(query, " LIMIT {MOST_BATCHES}");
         }
         let mut chunk = Self {
+            near,
             entries,
             batches: Vec::new(),
             of_writer: HashMap::new(),
@@ -149,12 +170,13 @@ impl Chunk {
         connection: &mut PgConnection,
         day: u32,
     ) -> Result<Vec<Finding>, sqlx::Error> {
-        let ranges = self.id_ranges();
+        let (ranges, far) = (self.id_ranges(), self.far());
         let writers: Vec<String> = self.of_writer.keys().map(|id| format!("'{id}'")).collect();
-        let ids: Vec<String> = ranges
+        let near: Vec<String> = ranges
             .iter()
             .map(|(from, to)| format!("id BETWEEN '{from}' AND '{to}'"))
             .collect();
+        let ids: Vec<&str> = near.iter().chain(&far).map(String::as_str).collect();
         self.recorded = Recorded::read_some(
             connection,
             &format!("r.writer_id IN ({})", writers.join(", ")),
@@ -169,13 +191,14 @@ impl Chunk {
             let name = TABLES[usize::from(table)];
             let columns: Vec<&str> = reader.columns.all().collect();
             let select = format!("SELECT {} FROM audit.{name} WHERE", columns.join(", "));
-            for (from, to) in &ranges {
-                let query = format!("{select} id BETWEEN '{from}' AND '{to}'");
+            let near = near.iter().map(|rows| (rows, true));
+            for (rows, are_near) in near.chain(far.iter().map(|rows| (rows, false))) {
+                let query = format!("{select} {rows}");
                 self.take_rows(
                     connection,
                     &query,
                     &reader,
-                    day,
+                    (day, are_near),
                     &mut findings,
                     &mut strangers,
                 )
@@ -190,9 +213,30 @@ impl Chunk {
         Ok(findings)
     }
 
-    /// Returns the ranges of ids in which the rows of the batches are.
+    fn is_far(&self, batch: &Batch) -> bool {
+        let ids = batch.first_id.zip(batch.last_id);
+        ids.is_some_and(|(first, last)| first < self.near.0 || last > self.near.1)
+    }
+
+    /// Returns the conditions on the rows of the batches that are not near.
+    fn far(&self) -> Vec<String> {
+        let batches = self.batches.iter().map(|sealed| &sealed.batch);
+        let batches = batches.filter(|batch| self.is_far(batch));
+        batches
+            .filter_map(|batch| {
+                let (first, last) = batch.first_id.zip(batch.last_id)?;
+                Some(format!(
+                    "id BETWEEN '{first}' AND '{last}' AND writer_id = '{}' AND seq BETWEEN {} AND {}",
+                    batch.writer, batch.first_seq, batch.last_seq
+                ))
+            })
+            .collect()
+    }
+
+    /// Returns the ranges of ids in which the rows of the batches are that are near.
     fn id_ranges(&self) -> Vec<(Uuid, Uuid)> {
         let ids = self.batches.iter();
+        let ids = ids.filter(|sealed| !self.is_far(&sealed.batch));
         let mut ids: Vec<(Uuid, Uuid)> = ids
             .filter_map(|sealed| sealed.batch.first_id.zip(sealed.batch.last_id))
             .collect();
@@ -237,7 +281,7 @@ impl Chunk {
         connection: &mut PgConnection,
         query: &str,
         reader: &TableReader<'_>,
-        day: u32,
+        (day, are_near): (u32, bool),
         findings: &mut Vec<Finding>,
         strangers: &mut Vec<Stranger>,
     ) -> Result<(), sqlx::Error> {
@@ -253,6 +297,10 @@ impl Chunk {
                 }
                 return Ok(());
             };
+            // What is not near is read by itself.
+            if are_near && self.is_far(&self.batches[at].batch) {
+                return Ok(());
+            }
             if read.is_edited {
                 let detail = "its content is not what an erasure left of it";
                 let finding = Finding::new(Kind::RowEdited, detail);
@@ -293,7 +341,7 @@ impl Chunk {
                 connection,
                 &query,
                 &reader,
-                u32::MAX,
+                (u32::MAX, false),
                 findings,
                 &mut Vec::new(),
             )

@@ -190,3 +190,53 @@ impl Setting {
         assert!(erased.status.success(), "{}", stderr(&erased));
     }
 }
+
+/// The rows of a batch of one writer: of a program that began before its clock was set, and was cut off afterwards.
+const FAR: &str = "
+    SELECT audit.ensure_partition('events', at) FROM unnest('{2025-12-20 12:00+00, 2026-01-05 12:00+00}'::timestamptz[]) AS at;
+    CREATE TABLE far AS SELECT seq, gen_random_uuid() AS writer, fill_id(at + seq * interval '150 ms') AS id, at FROM (
+        SELECT seq::bigint, CASE WHEN seq < 3 THEN '2025-12-20 12:00+00'::timestamptz WHEN seq < 9 THEN '2026-01-05 12:00+00' ELSE '2026-03-14 12:00+00' END AS at
+        FROM generate_series(1, 30) AS seq) AS s;
+    UPDATE far SET writer = (SELECT writer FROM far WHERE seq = 1);
+    INSERT INTO audit.events (id, writer_id, seq, status, created_at, action_type, salt, input_summary)
+        SELECT id, writer, seq, 'succeeded', at, 'far', decode(md5(seq::text), 'hex'), 'hello' FROM far;
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version, service_name, committed_at)
+        SELECT writer, 1, 30, '{\"events\": 30}', 0, min(id::text)::uuid, max(id::text)::uuid, 'test', 'shop', now() FROM far GROUP BY writer";
+
+#[test]
+fn batch_of_days_that_are_far_from_each_other_is_archived_on_those_of_which_it_has_rows() {
+    let setting = Setting::start();
+    setting.postgres.psql(FAR);
+    // Between its first and its last row, and beside both.
+    for day in ["2026-01-05", "2026-02-10", DAY] {
+        setting.fill(&format!("{day} 12:00"), 60);
+    }
+    setting.seal();
+    let told = setting.archive();
+    let of_events = told.iter().filter(|set| set["kind"] == "events");
+    let rows: BTreeMap<&str, u64> = of_events
+        .map(|set| (set["day"].as_str().unwrap(), set["rows"].as_u64().unwrap()))
+        .collect();
+    for day in ["2025-12-20", "2026-01-05", "2026-02-10", DAY] {
+        assert_eq!(rows[day], setting.count("events", day), "{day}");
+    }
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    setting.verify(&[]).assert_clean();
+    assert_eq!(setting.archive(), Vec::<Value>::new());
+    // What was changed of it is named on the days of which it has rows.
+    setting.postgres.psql(TRIGGERS_OFF);
+    setting.postgres.psql(
+        "UPDATE audit.events SET input_summary = 'another' WHERE action_type = 'far' AND seq = 30",
+    );
+    setting.forget_archives();
+    for day in ["2025-12-20", "2026-01-05", "2026-02-10", DAY] {
+        let folder = setting.folder().join(day_folder("events", day));
+        fs::remove_dir_all(folder).unwrap();
+    }
+    let output = setting.command(&["--kind", "events"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = super::told(&output);
+    let left = told.iter().filter(|one| one["left"] == "differs");
+    let left: Vec<&str> = left.map(|one| one["day"].as_str().unwrap()).collect();
+    assert_eq!(left, ["2025-12-20", "2026-01-05", DAY]);
+}
