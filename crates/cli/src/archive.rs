@@ -448,9 +448,6 @@ impl Run<'_> {
             entries: state.from..chunk.entries.end,
             is_by_tenant,
         };
-        if let Some(encryption) = &mut self.writer.encryption {
-            encryption.turn_to(state.of.table);
-        }
         let writing = self.writer.write(connection, chunk, &wanted, signed);
         match writing.await? {
             Outcome::Differs(findings) => return Ok(findings),

@@ -93,8 +93,6 @@ pub(super) struct Encryption {
     /// The events that no erasure empties: whoever is erased has not done nothing. They have the key of rows without a tenant and a
     /// user, which no erasure destroys.
     own: HashSet<Uuid>,
-    /// Whether events are encrypted.
-    is_of_events: bool,
     subject: Vec<u8>,
     compressor: Compressor<'static>,
 }
@@ -118,7 +116,6 @@ impl Encryption {
         let mut encryption = Self {
             keys: HashMap::new(),
             own: HashSet::new(),
-            is_of_events: false,
             subject: Vec::new(),
             compressor: Compressor::new(LEVEL)?,
         };
@@ -199,22 +196,17 @@ impl Encryption {
         Ok(())
     }
 
-    /// Says of which table the next rows are.
-    pub(super) fn turn_to(&mut self, table: Table) {
-        self.is_of_events = table == Table::Events;
-    }
-
-    /// Encrypts the content of a row. `is_left` says that it is what an erasure has left, of which `hash` is not the hash.
+    /// Encrypts the content of a row of a table. `is_left` says that it is what an erasure has left, of which `hash` is not the hash.
     pub(super) fn encrypt(
         &mut self,
+        (table, id): (Table, Uuid),
         (tenant, user): (Option<&[u8]>, Option<&[u8]>),
-        id: Uuid,
         hash: &Hash,
         content: &[u8],
         is_left: bool,
     ) -> io::Result<Encrypted> {
         self.subject.clear();
-        if self.is_of_events && self.own.contains(&id) {
+        if table == Table::Events && self.own.contains(&id) {
             push_subject(&mut self.subject, None, None);
         } else {
             push_subject(&mut self.subject, tenant, user);

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
+use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::key::{Signer, Vkey};
 use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::__program::ledger::paths::Head;
@@ -404,8 +405,8 @@ impl<'a> Copying<'a> {
                 match encrypt(
                     encryption,
                     self.reader.columns,
+                    (self.wanted.of.table, id),
                     row,
-                    id,
                     hash,
                     read.is_erased,
                 )? {
@@ -424,8 +425,8 @@ impl<'a> Copying<'a> {
 fn encrypt(
     encryption: &mut Encryption,
     columns: &Columns,
+    of: (Table, Uuid),
     row: Fields<'_>,
-    id: Uuid,
     hash: &Hash,
     is_left: bool,
 ) -> Result<io::Result<Encrypted>, sqlx::Error> {
@@ -438,5 +439,5 @@ fn encrypt(
         fields.field()
     };
     let subject = (field("tenant_id")?, field("user_id")?);
-    Ok(encryption.encrypt(subject, id, hash, content.bytes(), is_left))
+    Ok(encryption.encrypt(of, subject, hash, content.bytes(), is_left))
 }
