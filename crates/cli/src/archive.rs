@@ -150,7 +150,7 @@ pub(crate) struct CopyArguments {
     content: Option<content::Layout>,
     /// Writes a file for each tenant, in a folder for it, in place of files of all tenants.
     ///
-    /// For whoever gives or deletes the files of a tenant; takes more room, and up to 8,000 tenants a day.
+    /// For whoever gives a tenant its files, or a login the right to read them alone; takes more room, and up to 8,000 tenants a day.
     #[arg(long, verbatim_doc_comment)]
     by_tenant: bool,
     /// Begins with this day: 2026-09-14. Else with the first of which there are records.
