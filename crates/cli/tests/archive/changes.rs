@@ -223,11 +223,38 @@ fn month_on_another_disk_is_read_by_its_link_and_what_has_an_odd_name_is_named()
     assert_eq!(setting.verify(&[]).assert_clean(), rows);
     assert_eq!(setting.archive(), Vec::<Value>::new());
     fs::write(disk.join(OsStr::from_bytes(b"\xff.parquet")), b"").unwrap();
-    symlink("nothing", disk.join("link")).unwrap();
+    // One that another run is writing, and may be gone at any moment.
+    symlink("nothing", disk.join(".new-0123456789abcdef")).unwrap();
     let found = setting.verify(&[]).found();
-    let unknown = |name: &str| {
-        let object = format!("kind=events/month=2026-03/{name}");
-        (String::from("object_unknown"), object)
-    };
-    assert_eq!(found, [unknown("link"), unknown("\u{fffd}.parquet")]);
+    let object = String::from("kind=events/month=2026-03/\u{fffd}.parquet");
+    assert_eq!(found, [(String::from("object_unknown"), object)]);
+}
+
+#[test]
+fn disk_of_a_month_that_is_away_is_no_empty_month() {
+    let setting = Setting::archived();
+    let month = setting.folder().join("kind=events/month=2026-03");
+    let disk = setting.scratch.0.join("disk");
+    fs::rename(&month, &disk).unwrap();
+    symlink(setting.scratch.0.join("away"), &month).unwrap();
+    let verified = setting.verify(&[]).0;
+    let copied = setting.command(&[]).output().unwrap();
+    for output in [verified, copied] {
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("kind=events/month=2026-03"), "{said}");
+    }
+    fs::remove_file(&month).unwrap();
+    symlink(&disk, &month).unwrap();
+    setting.verify(&[]).assert_clean();
+}
+
+#[test]
+fn what_the_file_system_has_in_its_root_is_left_alone() {
+    let setting = Setting::archived();
+    let own = setting.folder().join("lost+found");
+    fs::create_dir(&own).unwrap();
+    fs::write(own.join("#12"), b"").unwrap();
+    setting.verify(&[]).assert_clean();
+    assert_eq!(setting.archive(), Vec::<Value>::new());
 }

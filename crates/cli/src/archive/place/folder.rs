@@ -126,20 +126,18 @@ impl Folder {
                 Err(error) => return Err(reading(&folder)(error)),
             };
             for entry in entries {
-                let entry = entry.map_err(reading(&folder))?;
-                let path = entry.path();
-                let data = match fs::metadata(&path) {
-                    // A link to nothing.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => entry.metadata(),
-                    data => data,
-                };
-                let data = data.map_err(reading(&path))?;
-                if data.is_dir() {
-                    if above < MOST_FOLDERS {
-                        folders.push((path, above + 1));
-                    }
-                } else if let Some(name) = self.name_of(&path) {
+                let path = entry.map_err(reading(&folder))?.path();
+                let name = self.name_of(&path);
+                // One that is being written may be gone by now; the other is in the root of each ext4 file system, for root alone.
+                if is_temporary(&name) || name == "lost+found" {
+                    continue;
+                }
+                // Fails of a link whose disk is away.
+                let data = fs::metadata(&path).map_err(reading(&path))?;
+                if !data.is_dir() {
                     found.push((name, data.len()));
+                } else if above < MOST_FOLDERS {
+                    folders.push((path, above + 1));
                 }
             }
         }
@@ -147,12 +145,16 @@ impl Folder {
         Ok(found)
     }
 
-    /// Returns the name of a file below the folder, unless it is being written. One that is not UTF-8 is none of an archive, and is named.
-    fn name_of(&self, path: &Path) -> Option<String> {
-        let file = path.file_name()?.to_string_lossy();
-        let below = path.strip_prefix(&self.root).ok()?.to_string_lossy();
-        (!file.starts_with(TEMPORARY)).then(|| below.into_owned())
+    /// Returns the name of what is below the folder. One that is not UTF-8 is none of an archive, and can be named still.
+    fn name_of(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
+        below.to_string_lossy().into_owned()
     }
+}
+
+fn is_temporary(name: &str) -> bool {
+    let file = name.rsplit('/').next();
+    file.is_some_and(|file| file.starts_with(TEMPORARY))
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
