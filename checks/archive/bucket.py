@@ -14,20 +14,18 @@ import pathlib
 import re
 import subprocess
 import sys
-import urllib.parse
-
-import pg8000.dbapi
 
 # scripts/archive-bucket has checks/archive and checks/s3 in PYTHONPATH.
 import engines
 import moves
 import seaweed
+import trail
 from faults import Network
 from seaweed import PATIENCE, ROOT, identity, refused
+from trail import DATABASE, execute
 
 FOLDER, PROGRAM, WEED, *OBJECTS = sys.argv[1:]
 FOLDER = pathlib.Path(FOLDER)
-DATABASE = os.environ["DATABASE_URL"]
 # Whoever archives can do what the docs say that it needs, and removes nothing.
 RIGHTS = ["Read", "Write", "List", "GetBucketObjectLockConfiguration", "GetObjectRetention", "PutObjectRetention",
           "GetObjectLegalHold", "PutObjectLegalHold"]
@@ -38,18 +36,6 @@ NOW = datetime.datetime.now(datetime.timezone.utc)
 
 def say(text):
     print(f"archive: {text}", file=sys.stderr, flush=True)
-
-
-def execute(statement):
-    """Runs statements in the database; returns the rows of one."""
-    place = urllib.parse.urlsplit(DATABASE)
-    connection = pg8000.dbapi.connect(user=place.username, host=place.hostname, port=place.port, database=place.path[1:])
-    connection.autocommit = True
-    try:
-        found = connection.execute_simple(statement)
-        return [tuple(row) for row in found.rows or []]
-    finally:
-        connection.close()
 
 
 def program(server, *arguments, key=ARCHIVER, expect=0, **more):
@@ -125,9 +111,7 @@ def verify(server, place, vkey, **options):
 
 def fill(server):
     """Seals days of the past with values that go wrong where somebody was careless; returns the log's verifier key."""
-    execute(pathlib.Path("crates/cli/tests/archive/fill.sql").read_text())
-    for at, rows in [("2026-03-14 10:00+00", 4000), ("2026-03-15 23:59+00", 1000)]:
-        execute(f"CALL fill('{at}', {rows})")
+    trail.fill(("2026-03-14 10:00+00", 4000), ("2026-03-15 23:59+00", 1000))
     vkey = program(server, "key", "new", "--name", "example.com/trail", FOLDER / "key").strip()
     program(server, "seal", "--once", "--key", FOLDER / "key")
     return vkey
@@ -194,7 +178,7 @@ def three_engines_read_what_postgres_has(server, s3):
         archives.append((prefix, places))
     # As the docs say.
     archives[1][1]["/*/*/*.parquet"] = "/**/*.parquet"
-    engines.read(execute, archives, say)
+    engines.read(archives, say)
 
 
 def locked_objects_stay(server, s3, vkey):
@@ -269,7 +253,7 @@ def records_are_in_one_place_whatever_is_killed(server, vkey):
     say("each record is in the database or the bucket, whatever is killed")
     variables = seaweed.environment(server.endpoint, ARCHIVER) | {"AUDIT_DATABASE_URL": DATABASE}
     victims = ["program", "storage", "database"]
-    move = moves.Move(server, PROGRAM, variables, execute, FOLDER / "key", vkey, "s3://archive/moved", [], victims)
+    move = moves.Move(server, PROGRAM, variables, FOLDER / "key", vkey, "s3://archive/moved", [], victims)
     killed = moves.records_are_in_one_place(move)
     say(f"{sum(killed.values())} kills: {killed}")
 

@@ -13,17 +13,16 @@ import subprocess
 import sys
 import urllib.parse
 
-import pg8000.dbapi
-
 # scripts/archive-bucket has checks/archive in PYTHONPATH.
 import azurite
 import moves
+import trail
 from azurite import ACCOUNT, KEY
 from faults import Network
+from trail import DATABASE, execute
 
 FOLDER, PROGRAM, AZURITE = sys.argv[1:]
 FOLDER = pathlib.Path(FOLDER)
-DATABASE = os.environ["DATABASE_URL"]
 PLACE = "az://audit/trail"
 # Whether what takes long, and is shown at S3 as well, is left out.
 BRIEF = "ARCHIVE_BRIEF" in os.environ
@@ -33,18 +32,6 @@ ALONE = {"AUDIT_DATABASE_URL": "", "DATABASE_URL": ""}
 
 def say(text):
     print(f"archive in Azure: {text}", file=sys.stderr, flush=True)
-
-
-def execute(statement):
-    """Runs statements in the database; returns the rows of one."""
-    place = urllib.parse.urlsplit(DATABASE)
-    connection = pg8000.dbapi.connect(user=place.username, host=place.hostname, port=place.port, database=place.path[1:])
-    connection.autocommit = True
-    try:
-        found = connection.execute_simple(statement)
-        return [tuple(row) for row in found.rows or []]
-    finally:
-        connection.close()
 
 
 def program(server, *arguments, expect=0, credentials=None, **more):
@@ -103,9 +90,7 @@ def main():
 
 def fill(server):
     """Seals days of the past with values that go wrong where somebody was careless; returns the log's verifier key."""
-    execute(pathlib.Path("crates/cli/tests/archive/fill.sql").read_text())
-    for at, rows in [("2026-03-14 10:00+00", 800), ("2026-03-15 23:59+00", 1000)]:
-        execute(f"CALL fill('{at}', {rows})")
+    trail.fill(("2026-03-14 10:00+00", 800), ("2026-03-15 23:59+00", 1000))
     vkey = program(server, "key", "new", "--name", "example.com/trail", FOLDER / "key").strip()
     program(server, "seal", "--once", "--key", FOLDER / "key")
     return vkey
@@ -269,7 +254,7 @@ def records_are_in_one_place_whatever_is_killed(server, vkey):
     say("each record is in the database or the container, whatever is killed")
     variables = azurite.environment(server.endpoint) | {"AUDIT_DATABASE_URL": DATABASE}
     # Azurite writes what it knows to its disk every few seconds: killed, it has lost what it said it has.
-    move = moves.Move(server, PROGRAM, variables, execute, FOLDER / "key", vkey, "az://audit/moved", ["--unlocked"], ["program", "database"])
+    move = moves.Move(server, PROGRAM, variables, FOLDER / "key", vkey, "az://audit/moved", ["--unlocked"], ["program", "database"])
     killed = moves.records_are_in_one_place(move)
     say(f"{sum(killed.values())} kills: {killed}")
 

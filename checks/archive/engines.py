@@ -8,6 +8,8 @@ import os
 import pathlib
 import re
 
+from trail import execute
+
 KINDS = ["query_runs", "prompt_runs", "events", "activities"]
 
 # How each engine writes a value of a column, by its type in Postgres: numbers and times as numbers, bytes as hex.
@@ -38,7 +40,7 @@ def statement(engine, kind, places):
     return found.replace("query_runs", kind)
 
 
-def of_postgres(execute, kind):
+def of_postgres(kind):
     """The columns of a table with their types, and their checksums."""
     columns = execute(
         "SELECT column_name, data_type FROM information_schema.columns"
@@ -112,14 +114,14 @@ def spark():
     return sums
 
 
-def read(execute, archives, say):
+def read(archives, say):
     """Holds the checksums of all engines against those of Postgres. `archives`: what each is called, and its places."""
     engines = {"DuckDB": duckdb(), "ClickHouse": clickhouse()}
     # scripts/archive-bucket has said so if it is not there.
     if importlib.util.find_spec("pyspark"):
         engines["Spark"] = spark()
     for kind in KINDS:
-        columns, expected = of_postgres(execute, kind)
+        columns, expected = of_postgres(kind)
         assert len(set(expected)) > 5, f"{kind} has nothing to compare"
         for engine, sums in engines.items():
             for called, places in archives:

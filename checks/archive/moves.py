@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import seaweed
+import trail
 
 # How often something is killed.
 ROUNDS = int(os.environ.get("ARCHIVE_KILL_ROUNDS", "6"))
@@ -17,8 +18,8 @@ REQUESTS = [f"request {number}" for number in range(8)]
 class Move:
     """What is asked for: the bucket's server, the program, the database, the log's keys, where to, and what is killed."""
 
-    def __init__(self, server, binary, variables, execute, key, vkey, place, more, victims):
-        self.server, self.binary, self.variables, self.execute, self.key, self.vkey = server, binary, variables, execute, key, vkey
+    def __init__(self, server, binary, variables, key, vkey, place, more, victims):
+        self.server, self.binary, self.variables, self.key, self.vkey = server, binary, variables, key, vkey
         self.place, self.more = place, more
         self.random = random.Random()
         self.killed = dict.fromkeys(victims, 0)
@@ -58,7 +59,7 @@ class Move:
             time.sleep(self.random.random() / 2)
             self.server.start()
         else:
-            backends = self.execute(
+            backends = trail.execute(
                 "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
             # All sessions end, and the server reads its log again.
@@ -72,21 +73,21 @@ class Move:
 
     def is_up(self):
         try:
-            return self.execute("SELECT 1")
+            return trail.execute("SELECT 1")
         except Exception:  # whatever pg8000 says of a server that recovers
             return None
 
 
 def records_are_in_one_place(move):
     for at in ["2026-01-05 12:00+00", "2026-01-31 23:59:58+00", "2026-02-20 08:00+00"]:
-        move.execute(f"CALL fill('{at}', 300)")
+        trail.execute(f"CALL fill('{at}', 300)")
     # What other checks have held.
-    move.execute("SELECT audit.lift_hold(h.id, 'over') FROM audit.legal_holds h WHERE h.id NOT IN (SELECT hold_id FROM audit.legal_hold_lifts)")
+    trail.execute("SELECT audit.lift_hold(h.id, 'over') FROM audit.legal_holds h WHERE h.id NOT IN (SELECT hold_id FROM audit.legal_hold_lifts)")
     subprocess.run([move.binary, "seal", "--once", "--key", move.key], env=move.variables, check=True, capture_output=True)
     tables = [("query_run", "query_runs"), ("prompt_run", "prompt_runs"), ("event", "events"), ("event", "activities")]
     every = " UNION ALL ".join(f"SELECT '{kind}', id::text, request_id FROM audit.{table}" for kind, table in tables)
     all_records = {request: set() for request in REQUESTS}
-    for kind, record, request in move.execute(every):
+    for kind, record, request in trail.execute(every):
         if request in all_records:
             all_records[request].add((kind, record))
     assert all(len(records) > 8 for records in all_records.values()), all_records
@@ -98,7 +99,7 @@ def records_are_in_one_place(move):
     done = subprocess.run(move.command(), env=move.variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     move.expect_all(all_records)
-    left = move.execute("SELECT count(*) FROM audit.query_runs WHERE started_at < '2026-04-01Z'")
+    left = trail.execute("SELECT count(*) FROM audit.query_runs WHERE started_at < '2026-04-01Z'")
     assert left == [(0,)], left
     subprocess.run([move.binary, "seal", "--once", "--key", move.key], env=move.variables, check=True, capture_output=True)
     for command in [["verify", "--key", move.vkey], ["archive", "verify", move.place, "--key", move.vkey]]:
