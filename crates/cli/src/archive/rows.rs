@@ -17,7 +17,7 @@ pub(crate) use super::column::RowsError;
 use super::column::{AT_ONCE, Column, Values, Wanted};
 use super::content::{self, Closed, Encrypted, Keys};
 use super::table_file::{CONTENT_HASH, CONTENT_KEY, ENCRYPTED_CONTENT, columns};
-use crate::export::columns::{COLUMNS, Type};
+use crate::export::columns::{COLUMN_COUNT, COLUMNS, Type};
 use crate::verify::rows::blank;
 
 /// A row of a file.
@@ -124,7 +124,7 @@ pub(super) fn matching(
 }
 
 /// A row's values as Postgres sends them, in the order of [`COLUMNS`]; `None` for NULL and for columns of other tables.
-pub(crate) type PickedValues = [Option<Vec<u8>>; COLUMNS.len()];
+pub(crate) type PickedValues = [Option<Vec<u8>>; COLUMN_COUNT];
 
 /// A row that was picked out of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ pub(super) fn pick(
     let mut picked: Vec<Picked> = rows
         .iter()
         .map(|_| Picked {
-            values: [const { None }; COLUMNS.len()],
+            values: [const { None }; COLUMN_COUNT],
             encrypted: None,
             closed: None,
         })

@@ -35,7 +35,7 @@ use super::rows::RowsError;
 use super::set_reader::{Keep, SetReader, expect, joined};
 use super::sift::{Wanted, all_columns, sift};
 use crate::error::Error;
-use crate::export::columns::{COLUMNS, ID};
+use crate::export::columns::{COLUMN_COUNT, COLUMNS, ID};
 use crate::export::values::Record;
 use crate::row::RecordId;
 
@@ -130,7 +130,7 @@ impl Hit {
         let table = self.record.table;
         let mut record = Record {
             table,
-            fields: [None; COLUMNS.len()],
+            fields: [None; COLUMN_COUNT],
             unread: None,
         };
         let mut images = Images::new(&self.images);

@@ -25,7 +25,7 @@ use super::look::{self, guarded, may_have, pages_of};
 use super::matching::{Among, Matcher};
 use super::ranges::ReadAhead;
 use super::rows::{Beside, Layout, RowsError};
-use crate::export::columns::{COLUMNS, ID};
+use crate::export::columns::{COLUMN_COUNT, COLUMNS, ID};
 use crate::export::values::Record;
 
 /// What a record takes besides its values, about, in bytes.
@@ -398,7 +398,7 @@ fn passing(
                 }
                 let mut record = Record {
                     table,
-                    fields: [None; COLUMNS.len()],
+                    fields: [None; COLUMN_COUNT],
                     unread: None,
                 };
                 let mut end = image.len();

@@ -77,8 +77,12 @@ impl Column {
     }
 }
 
+/// How many columns there are. A number: a type whose length were that of [`COLUMNS`] could not be compiled with optimization,
+/// where rustc looks at all functions for how the one that makes a column is called, and at their types.
+pub(crate) const COLUMN_COUNT: usize = 46;
+
 /// The columns.
-pub(crate) const COLUMNS: [Column; 46] = [
+pub(crate) const COLUMNS: [Column; COLUMN_COUNT] = [
     column("id", Type::Uuid, ALL),
     column("tenant_id", Type::Uuid, ALL),
     column("agent_id", Type::Uuid, ALL),

@@ -12,7 +12,7 @@ use sqlx::types::Uuid;
 use sqlx::{Executor as _, QueryBuilder, Row as _, ValueRef as _};
 use tracing_audit::__program::Table;
 
-use super::columns::{self, COLUMNS};
+use super::columns::{self, COLUMN_COUNT, COLUMNS};
 use super::output::{Output, Sink};
 use super::values::Record;
 use crate::error::Error;
@@ -318,7 +318,7 @@ fn record<'r>(row: &'r PgRow, unread: Option<&'r str>) -> Result<Option<Record<'
     else {
         return Ok(None);
     };
-    let mut fields = [None; COLUMNS.len()];
+    let mut fields = [None; COLUMN_COUNT];
     for (at, field) in fields.iter_mut().enumerate() {
         let value = row.try_get_raw(at + 1)?;
         if !value.is_null() {

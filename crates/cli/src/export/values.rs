@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 
-use super::columns::{self, COLUMNS, Column, Type};
+use super::columns::{self, COLUMN_COUNT, COLUMNS, Column, Type};
 
 /// 2000-01-01, in microseconds since 1970.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -17,7 +17,7 @@ const DAY_US: i64 = 86_400_000_000;
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     pub(crate) table: Table,
-    pub(crate) fields: [Option<&'a [u8]>; COLUMNS.len()],
+    pub(crate) fields: [Option<&'a [u8]>; COLUMN_COUNT],
     /// Why its texts could not be read, if so.
     pub(crate) unread: Option<&'a str>,
 }
