@@ -114,11 +114,13 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends a UUID.
 pub(crate) fn push_uuid(out: &mut Vec<u8>, bytes: &[u8]) {
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            out.push(b'-');
+    match Uuid::from_slice(bytes) {
+        Ok(uuid) => {
+            let mut text = Uuid::encode_buffer();
+            out.extend_from_slice(uuid.hyphenated().encode_lower(&mut text).as_bytes());
         }
-        push_hex(out, std::slice::from_ref(byte));
+        // Postgres sends 16 bytes.
+        Err(_) => push_hex(out, bytes),
     }
 }
 
