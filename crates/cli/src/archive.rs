@@ -79,6 +79,9 @@ use crate::{complain, runtime, tables};
 /// The newest checkpoint that the database has.
 const CHECKPOINT: &str = "SELECT note FROM audit.checkpoint";
 
+/// How long the name of a place may be that the trail knows: that of `audit.record_archive`.
+const MOST_PLACE_BYTES: usize = 1024;
+
 /// How many findings of a day are told.
 const MOST_TOLD: usize = 100;
 
@@ -201,6 +204,10 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
     let signer = arguments.signer.open()?;
     let keys = [vec![signer.vkey().clone()], read_keys(&arguments.old_key)?].concat();
     let place = Place::of(arguments.to.as_deref().unwrap_or_default())?;
+    if place.name().len() > MOST_PLACE_BYTES {
+        let most = MOST_PLACE_BYTES;
+        return Err(ArchiveError::LongPlace { most }.into());
+    }
     place
         .expect_lock(arguments.unlocked, arguments.retain_until)
         .await?;

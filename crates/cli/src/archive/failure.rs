@@ -13,6 +13,8 @@ pub(crate) enum ArchiveError {
     NoCheckpoint,
     #[error("{0} is no day: write it as 2026-09-14")]
     NoDay(String),
+    #[error("the name of the place has more than the {most} bytes that the trail records of it")]
+    LongPlace { most: usize },
     #[error("--since is a day after --until")]
     NoDays,
     #[error(

@@ -240,3 +240,25 @@ fn batch_of_days_that_are_far_from_each_other_is_archived_on_those_of_which_it_h
     let left: Vec<&str> = left.map(|one| one["day"].as_str().unwrap()).collect();
     assert_eq!(left, ["2025-12-20", "2026-01-05", DAY]);
 }
+
+#[test]
+fn place_whose_name_the_trail_cannot_record_is_refused_before_anything_is_written() {
+    let setting = Setting::start();
+    setting.fill(&format!("{DAY} 12:00"), 20);
+    setting.seal();
+    let part = "a".repeat(250);
+    let place = setting.scratch.0.join(&part);
+    let mut command = program(&setting.login("auditor"));
+    command.args(["archive", "--copy", "--key"]);
+    command.arg(setting.scratch.0.join("key"));
+    command
+        .arg("--to")
+        .arg(place.join(format!("{part}/{part}/{part}")));
+    let output = command.output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("more than the 1024 bytes") && !place.exists(),
+        "{said}"
+    );
+}
