@@ -176,9 +176,11 @@ pub(crate) struct CopyArguments {
 /// Runs what needs no database; `None`: it does.
 pub(crate) fn run_without_database(arguments: &Archive) -> Option<Result<ExitCode, Error>> {
     match arguments.command.as_ref()? {
-        ArchiveCommand::Verify(arguments) => Some(verify::run(arguments)),
+        ArchiveCommand::Verify(arguments) if !arguments.needs_database() => {
+            Some(verify::run_alone(arguments))
+        }
         ArchiveCommand::Extend(arguments) => Some(extend::run(arguments)),
-        ArchiveCommand::Holds(_) | ArchiveCommand::Restore(_) => None,
+        ArchiveCommand::Verify(_) | ArchiveCommand::Holds(_) | ArchiveCommand::Restore(_) => None,
     }
 }
 
@@ -186,6 +188,7 @@ pub(crate) fn run_without_database(arguments: &Archive) -> Option<Result<ExitCod
 pub(crate) fn run(database: &Database, arguments: &Archive) -> Result<ExitCode, Error> {
     runtime()?.block_on(async {
         match &arguments.command {
+            Some(ArchiveCommand::Verify(arguments)) => verify::run(Some(database), arguments).await,
             Some(ArchiveCommand::Holds(arguments)) => holds::run(database, arguments).await,
             Some(ArchiveCommand::Restore(arguments)) => {
                 restore::run(database, arguments).await?;
@@ -212,13 +215,12 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
         .expect_lock(arguments.unlocked, arguments.retain_until)
         .await?;
     let mut connection = database.connect_to_trail().await?;
-    record_reading(
+    record_use(
         database,
         &mut connection,
         &arguments.purpose,
-        None,
-        None,
-        Some(&details(&place)),
+        "archive",
+        &place,
     )
     .await?;
     let layout = content::expect_layout(database, &mut connection, arguments.content).await?;
@@ -285,9 +287,17 @@ async fn copy(database: &Database, arguments: &CopyArguments) -> Result<ExitCode
     run.end()
 }
 
-/// Returns what is recorded of the reading.
-fn details(place: &Place) -> String {
-    json!({ "page": "archive", "place": place.name() }).to_string()
+/// Records in the trail that a command reads it, or its keys, for an archive.
+async fn record_use(
+    database: &Database,
+    connection: &mut PgConnection,
+    purpose: &str,
+    command: &str,
+    place: &Place,
+) -> Result<(), Error> {
+    let details = json!({ "page": command, "place": place.name() }).to_string();
+    let recorded = record_reading(database, connection, purpose, None, None, Some(&details));
+    recorded.await.map(drop)
 }
 
 /// Reads the checkpoint, and which days there are.

@@ -20,6 +20,7 @@ use super::failure::ArchiveError;
 use super::manifest::Manifest;
 use super::names::{DayOf, Object, Part, day_of_date};
 use super::place::Place;
+use super::record_use;
 use super::rows;
 use super::set_reader::{Keep, SetReader, expect};
 use crate::database::{Database, begin_change};
@@ -49,6 +50,9 @@ pub(crate) struct Restore {
     /// Of this kind only; may be repeated.
     #[arg(long, value_name = "KIND", value_parser = tables())]
     kind: Vec<String>,
+    /// Why, as it is recorded in the trail before anything is restored.
+    #[arg(long, value_name = "TEXT", default_value = "a month in SQL", value_parser = NonEmptyStringValueParser::new())]
+    purpose: String,
 }
 
 const SCHEMA: &str = "audit_restored";
@@ -77,6 +81,9 @@ pub(super) async fn run(database: &Database, arguments: &Restore) -> Result<(), 
         arguments.kind.is_empty() || arguments.kind.iter().any(|kind| kind == table.name())
     };
     let mut connection = database.connect_to_trail().await?;
+    let command = format!("archive restore --month {month}");
+    let purpose = &arguments.purpose;
+    record_use(database, &mut connection, purpose, &command, &place).await?;
     let mut beside = database.connect_to_trail().await?;
     for table in Table::ALL.into_iter().filter(is_wanted) {
         let manifests = verified(&place, &keys, table, month).await?;

@@ -1,4 +1,4 @@
-//! `archive verify`: compares an archive with its manifests and with the log, without the database.
+//! `archive verify`: compares an archive with its manifests and with the log, without the database. It has the keys of what is encrypted.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write as _};
@@ -10,20 +10,24 @@ use clap::builder::NonEmptyStringValueParser;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tracing_audit::__program::Table;
-use tracing_audit::__program::ledger::key::Vkey;
 
 use super::check::{Found, FoundKind};
 use super::manifest;
 use super::names::{DayOf, Object, Part};
 use super::place::Place;
 use super::plan::Objects;
+use super::record_use;
 use super::set_reader::{Keep, ReadSet, SetReader};
+use crate::database::Database;
 use crate::error::Error;
 use crate::text::{escape_json, escape_line};
 use crate::verify::published::read_keys;
 use crate::{runtime, tables};
 
-/// Finds what was changed, removed or inserted in an archive. Needs no database.
+/// Why the keys are read, as it is recorded.
+const PURPOSE: &str = "whether the archive can be read";
+
+/// Finds what was changed, removed or inserted in an archive. Needs no database, unless for `--content`.
 ///
 /// Reads every object, and compares its rows with the log by what is beside them. Exits
 /// with 1 when anything was found.
@@ -45,6 +49,12 @@ pub(crate) struct VerifyArchive {
     /// How many files are read at once.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
+    /// Decrypts encrypted content as well, with the keys that the database has: what cannot be decrypted, and was not erased, is
+    /// found.
+    ///
+    /// For a login of an auditor. That the keys were read is recorded in the trail.
+    #[arg(long)]
+    content: bool,
     /// Prints an object of {findings, rows, bytes, sets, files, notes, seconds}.
     ///
     /// A finding is {kind, object, id, writer, seq, index, detail}.
@@ -63,12 +73,32 @@ struct Summary {
     without_root: u64,
 }
 
-/// Verifies, and prints what was found.
-pub(super) fn run(arguments: &VerifyArchive) -> Result<ExitCode, Error> {
+impl VerifyArchive {
+    pub(super) fn needs_database(&self) -> bool {
+        self.content
+    }
+}
+
+/// Verifies without the database.
+pub(super) fn run_alone(arguments: &VerifyArchive) -> Result<ExitCode, Error> {
+    runtime()?.block_on(run(None, arguments))
+}
+
+/// Verifies, and prints what was found. With the database, what is encrypted is decrypted as well.
+pub(super) async fn run(
+    database: Option<&Database>,
+    arguments: &VerifyArchive,
+) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let keys = read_keys(&arguments.key)?;
     let place = Place::of(&arguments.place)?;
-    let mut summary = runtime()?.block_on(verify(arguments, &place, &keys))?;
+    let mut reader = SetReader::new(&place, &keys, arguments.jobs.into());
+    if let Some(database) = database {
+        let mut connection = database.connect_to_trail().await?;
+        record_use(database, &mut connection, PURPOSE, "archive verify", &place).await?;
+        reader = reader.opening(database, connection);
+    }
+    let mut summary = verify(arguments, &place, &reader).await?;
     if summary.sets == 0 && summary.findings.is_empty() {
         return Err(Error::NothingFound(format!(
             "{} has no archive of these",
@@ -89,10 +119,13 @@ pub(super) fn run(arguments: &VerifyArchive) -> Result<ExitCode, Error> {
 /// The sets of each day, by its folder.
 type Days = BTreeMap<String, (DayOf, BTreeMap<u32, Objects>)>;
 
-async fn verify(arguments: &VerifyArchive, place: &Place, keys: &[Vkey]) -> Result<Summary, Error> {
+async fn verify(
+    arguments: &VerifyArchive,
+    place: &Place,
+    reader: &SetReader<'_>,
+) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     let days = list(arguments, place, &mut summary.findings).await?;
-    let reader = SetReader::new(place, keys, arguments.jobs.into());
     let mut wanted = Vec::new();
     for (folder, (of, sets)) in &days {
         let mut expected = 1;

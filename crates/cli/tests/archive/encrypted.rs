@@ -229,6 +229,49 @@ fn what_cannot_be_decrypted_is_not_removed() {
 }
 
 #[test]
+fn key_that_is_gone_is_found_by_whoever_verifies_the_content() {
+    let setting = Setting::with_keeper();
+    setting.fill(&format!("{DAY} 12:00"), 100);
+    setting.seal();
+    setting.archive_encrypted();
+    let verify = |login: &str| {
+        let mut command = program(&setting.login(login));
+        command.args(["archive", "verify", "--content", "--json", "--key"]);
+        let output = command.arg(&setting.vkey).arg(setting.folder()).output();
+        Verification(output.unwrap())
+    };
+    assert_eq!(
+        verify("auditor").assert_clean(),
+        setting.verify(&[]).assert_clean()
+    );
+    let refused = verify("sealer").0;
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(
+        without_database()
+            .args(["archive", "verify", "--content", "--key", &setting.vkey])
+            .arg(setting.folder())
+            .output()
+            .is_ok_and(|output| output.status.code() == Some(2))
+    );
+    // An erasure is no fault.
+    let erased = setting.erase_by_program(["--user", "NaN"]);
+    assert_eq!(erased.status.code(), Some(0), "{}", stderr(&erased));
+    verify("auditor").assert_clean();
+    setting.postgres.psql(&format!(
+        "{TRIGGERS_OFF}; DELETE FROM audit.subject_keys WHERE key_id = (SELECT min(key_id::text)::uuid FROM audit.subject_keys WHERE key IS NOT NULL)"
+    ));
+    setting.verify(&[]).assert_clean();
+    let found = verify("auditor");
+    assert!(!found.found().is_empty());
+    let detail = found.all()["findings"][0]["detail"].to_string();
+    assert!(detail.contains("the database has not the key"), "{detail}");
+    let recorded = setting.postgres.psql(
+        "SELECT count(*) FROM audit.events WHERE action_type = 'audit.read' AND user_id = 'auditor' AND metadata->>'page' = 'archive verify'",
+    );
+    assert_eq!(recorded.trim(), "3");
+}
+
+#[test]
 fn a_legal_hold_keeps_the_keys() {
     let setting = Setting::with_keeper();
     setting.fill(&format!("{DAY} 12:00"), 100);

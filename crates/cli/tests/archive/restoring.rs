@@ -39,6 +39,10 @@ fn month_is_restored_beside_the_trail_as_it_was() {
     let after = TABLES.map(|table| rows(&format!("audit_restored.{table}_2026_03")));
     assert_eq!(after, before);
     assert!(said.contains("audit_restored.events_2026_03: "), "{said}");
+    let recorded = setting.postgres.psql(
+        "SELECT count(*) FROM audit.events WHERE action_type = 'audit.read' AND user_id = 'keeper' AND metadata->>'page' = 'archive restore --month 2026-03'",
+    );
+    assert_eq!(recorded.trim(), "1");
     // The trail has nothing of it, and is as it was.
     assert_eq!(setting.count("events", DAY), 0);
     setting.seal();
