@@ -412,16 +412,21 @@ impl Sealed {
         }
         self.by_seq = vec![u32::MAX; count];
         for (at, row) in (0..).zip(&self.seen) {
-            let seq = usize::try_from(row.place.seq - self.batch.first_seq);
-            if let Some(by_seq) = seq.ok().and_then(|seq| self.by_seq.get_mut(seq)) {
+            let behind = self.behind_first(row.place);
+            if let Some(by_seq) = behind.and_then(|seq| self.by_seq.get_mut(seq)) {
                 *by_seq = at;
             }
         }
     }
 
+    /// Returns how far behind its first row a place of the batch is.
+    fn behind_first(&self, place: Place) -> Option<usize> {
+        let behind = place.seq.checked_sub(self.batch.first_seq)?;
+        usize::try_from(behind).ok()
+    }
+
     fn seen_at(&self, place: Place) -> Option<&Seen> {
-        let seq = usize::try_from(place.seq - self.batch.first_seq).ok();
-        let at = seq.and_then(|seq| self.by_seq.get(seq));
+        let at = self.by_seq.get(self.behind_first(place)?);
         let row = at.and_then(|at| self.seen.get(usize::try_from(*at).ok()?));
         row.filter(|row| row.place == place).or_else(|| {
             let at = self.seen.binary_search_by_key(&place, |row| row.place);

@@ -1,4 +1,4 @@
-//! `archive verify`: compares an archive with its manifests and with the log, without the database. It has the keys of what is encrypted.
+//! `archive verify`: compares an archive with its manifests and with the log. Needs the database for the keys of encrypted content alone.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write as _};
@@ -27,7 +27,7 @@ use crate::{runtime, tables};
 /// Why the keys are read, as it is recorded.
 const PURPOSE: &str = "whether the archive can be read";
 
-/// Finds what was changed, removed or inserted in an archive. Needs no database, unless for `--content`.
+/// Finds what was changed, removed or inserted in an archive. Needs no database but for `--content`.
 ///
 /// Reads every object, and compares its rows with the log by what is beside them. Exits
 /// with 1 when anything was found.
