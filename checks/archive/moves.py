@@ -59,23 +59,17 @@ class Move:
             time.sleep(self.random.random() / 2)
             self.server.start()
         else:
-            backends = trail.execute(
-                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            )
-            # All sessions end, and the server reads its log again.
-            for (pid,) in backends[:1]:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            seaweed.wait_until("Postgres answers", self.is_up)
+            kill_postgres()
         running.wait()
 
-    def is_up(self):
-        try:
-            return trail.execute("SELECT 1")
-        except Exception:  # whatever pg8000 says of a server that recovers
-            return None
+
+def kill_postgres():
+    """Kills a session. The server ends all others once it knows of it, and reads its log again."""
+    victim, other = trail.connect(), trail.connect()
+    [[session]] = victim.execute_simple("SELECT pg_backend_pid()").rows
+    os.kill(session, signal.SIGKILL)
+    seaweed.wait_until("Postgres ends its sessions", lambda: not trail.answers(other))
+    seaweed.wait_until("Postgres answers", trail.answers)
 
 
 def records_are_in_one_place(move):
